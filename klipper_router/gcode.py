@@ -1,0 +1,122 @@
+"""One safe line of G-code out of a command and values of any content.
+
+Knows how Klipper reads a line (klippy/gcode.py), and nothing of ours. Strategy: an extended command's parameters
+are read with shlex, where a text in single quotes stands for itself; so every value is quoted whole, and only what
+no quoting can carry is replaced:
+
+- Only a line feed ends a command, so it becomes a space, everywhere.
+- A Klipper up to v0.12 (before d45b9c92d, 2024-11-26) cuts a line at ``#``, ``*`` and ``;`` even inside quotes, and
+  refuses what is left as "Malformed command". So a `Script` has two spellings: ``exact``, and ``plain`` for such a
+  Klipper, in which these three are ``_``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+_NO_KEY = re.compile(r"[^A-Z0-9_]")
+_CUT_BY_V0_12 = re.compile(r"[#*;]")
+_NEEDS_NO_QUOTES = re.compile(r"[A-Za-z0-9_.,:/+-]+")
+# Klipper gcode.py is_traditional_gcode: a letter followed by a number.
+_TRADITIONAL = re.compile(r"[A-Za-z][0-9]")
+_COMMAND = re.compile(r"\s*(?:[nN][0-9]+\s*)?(?P<command>[^\s;]*)")
+
+
+class Script(NamedTuple):
+    """G-code in two spellings with the same number of lines; they differ only in values, and seldom."""
+
+    exact: str
+    plain: str
+
+    @classmethod
+    def of(cls, text: str) -> Script:
+        """A script that a user wrote: it is run as it stands on any Klipper."""
+        return cls(text, text)
+
+    def after_malformed(self, error_message: str) -> str | None:
+        """What is left to run, in the plain spelling, when the exact one failed with ``error_message``.
+
+        None unless Klipper refused a line of ours before it ran (gcode.py: "Malformed command '<the line>'"), and
+        the plain spelling of that line differs. The lines before it are done and are not in the answer.
+        """
+        if self.exact == self.plain:
+            return None
+        exact, plain = self.exact.split("\n"), self.plain.split("\n")
+        for number, line in enumerate(exact):
+            if line != plain[number] and error_message == f"Malformed command '{line.strip()}'":
+                return "\n".join(plain[number:])
+        return None
+
+
+def parameter_name(*parts: str) -> str:
+    """Parts joined by ``_``, in upper case, every character outside ``A-Z 0-9 _`` replaced by ``_``.
+
+    Begins with ``_`` where it would begin with a digit: Klipper reads ``CMD 1=x`` as the unknown command ``CMD 1=``.
+    """
+    name = _NO_KEY.sub("_", "_".join(parts).upper())
+    return f"_{name}" if name[:1].isdigit() or not name else name
+
+
+def parameter_text(json_text: bytes) -> str:
+    """A JSON value as the text of a parameter: texts as they are, True/False/None, else as JSON writes it."""
+    match json_text[:1]:
+        case b'"':
+            return msgspec.json.decode(json_text, type=str)
+        case b"t":
+            return "True"
+        case b"f":
+            return "False"
+        case b"n":
+            return "None"
+    return json_text.decode()
+
+
+def one_line(text: str) -> str:
+    """``text`` with every line feed replaced by a space."""
+    return text.replace("\n", " ")
+
+
+def plain_value(text: str) -> str:
+    """``text`` with what a Klipper up to v0.12 cannot read inside quotes replaced by ``_``."""
+    return _CUT_BY_V0_12.sub("_", text)
+
+
+def quoted(text: str) -> str:
+    """``text`` as one shlex word that stands for exactly this text (but for line feeds)."""
+    return "'" + one_line(text).replace("'", "'\"'\"'") + "'"
+
+
+def word(text: str) -> str:
+    """Like `quoted`, without quotes where none are needed."""
+    return text if _NEEDS_NO_QUOTES.fullmatch(text) else quoted(text)
+
+
+def command_name(line: str) -> str:
+    """The word that names the command of ``line``, as it is written; empty for an empty line or a comment."""
+    match = _COMMAND.match(line)
+    return match["command"] if match else ""
+
+
+def is_traditional(command: str) -> bool:
+    """Whether Klipper reads the parameters of ``command`` the way of G1 and M104, letter by letter."""
+    return _TRADITIONAL.match(command) is not None
+
+
+def takes_text(command: str) -> bool:
+    """Whether Klipper hands the rest of the line to ``command`` as it stands (gcode.py cmd_default)."""
+    return command.upper() in ("M117", "M118", "M23")
+
+
+def command_line(command: str, parameters: Iterable[tuple[str, str]]) -> Script:
+    """``COMMAND KEY='value' …``; keys are used as they are (see `parameter_name`), values are quoted."""
+    words = [command]
+    plain_words = [command]
+    for key, text in parameters:
+        value = quoted(text)
+        words.append(f"{key}={value}")
+        plain_words.append(f"{key}={plain_value(value)}")
+    return Script(" ".join(words), " ".join(plain_words))

@@ -1,0 +1,205 @@
+"""One connection to one Klippy: its reader, its writer, and the calls under way.
+
+Lives and dies with its stream. The reader is the only one that receives and never waits for a consumer (Klipper
+cuts off a client whose socket stays full for about 5 s); the writer is the only one that sends (a cancelled send may
+leave half a frame, and Klipper then drops that frame and the next without a word).
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn
+
+import msgspec
+import trio
+
+from klipper_router import messages
+from klipper_router.errors import CallError, KlipperError, LinkLost, ProtocolError, RouterError
+from klipper_router.framing import FrameSplitter, TooLong
+
+log = logging.getLogger("klipper_router.link")
+
+RECEIVE_BYTES = 65536
+# A Klippy that does not read for long has this much waiting for it, then callers get an error.
+MAX_OUTBOX_BYTES = 16 * 1024 * 1024
+MAX_CALLS_UNDER_WAY = 1000
+
+# What an answer is: the JSON text of the result, or why there is none.
+Answer = bytes | RouterError
+OnAnswer = Callable[[Answer], None]
+OnMessage = Callable[[messages.FromKlippy], None]
+Dial = Callable[[str], Awaitable[trio.abc.Stream]]
+
+_FRAME = msgspec.json.Decoder(messages.FromKlippy)
+_ERROR = msgspec.json.Decoder(messages.ErrorBody)
+
+
+async def dial_unix(path: str) -> trio.SocketStream:
+    """Connect to a Unix socket. Raises OSError."""
+    sock = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        await sock.connect(path)
+        # Klippy listens with backlog 1. When it is full, connect() gives EAGAIN, which trio 0.35 takes for "under
+        # way" and then for success; only a connected socket has a peer.
+        sock.getpeername()
+    except BaseException:
+        sock.close()
+        raise
+    return trio.SocketStream(sock)
+
+
+class Outbox:
+    """Frames that wait for one stream's writer; what waits is sent in one go."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.size_bytes = 0
+        self._frames: list[bytes] = []
+        self._filled = trio.Event()
+        self._drained = trio.Event()
+
+    async def drained(self) -> None:
+        """Wait until all is sent."""
+        while self.size_bytes:
+            self._drained = trio.Event()
+            await self._drained.wait()
+
+    def put(self, frame: bytes) -> bool:
+        """Queue a frame; False when there is no room for it, and it was not taken."""
+        if self.size_bytes + len(frame) > self.max_bytes and self._frames:
+            return False
+        self.size_bytes += len(frame)
+        self._frames.append(frame)
+        self._filled.set()
+        return True
+
+    async def write_to(self, stream: trio.abc.Stream) -> NoReturn:
+        """The writer: sends for ever. Raises what the stream raises."""
+        while True:
+            await self._filled.wait()
+            frames, self._frames = self._frames, []
+            self._filled = trio.Event()
+            data = frames[0] if len(frames) == 1 else b"".join(frames)
+            await stream.send_all(data)
+            self.size_bytes -= len(data)
+            if not self.size_bytes:
+                self._drained.set()
+
+
+class Link:
+    """A connection to the Klippy of ``printer``. ``on_message`` gets every frame that is no answer."""
+
+    def __init__(self, printer: str, stream: trio.abc.Stream, on_message: OnMessage) -> None:
+        self.printer = printer
+        self.frames_received = 0
+        self._stream = stream
+        self._on_message = on_message
+        self._outbox = Outbox(MAX_OUTBOX_BYTES)
+        self._ids = itertools.count(1)
+        self._waiting: dict[int, OnAnswer] = {}
+        self.lost: LinkLost | None = None
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> LinkLost:
+        """Read and write until the connection ends; returns why. Every waiting call has failed by then."""
+        try:
+            async with self._stream, trio.open_nursery() as nursery:
+                nursery.start_soon(self._until_broken, self._write, nursery.cancel_scope)
+                task_status.started()
+                await self._until_broken(self._read, nursery.cancel_scope)
+        finally:
+            self.end("closed by the router")
+        assert self.lost is not None
+        return self.lost
+
+    def end(self, why: str) -> None:
+        """Every waiting call fails now, and no further one is taken; the first reason given stays."""
+        if self.lost is None:
+            self.lost = LinkLost(self.printer, why)
+        while self._waiting:
+            _, on_answer = self._waiting.popitem()
+            on_answer(self.lost)
+
+    async def _until_broken(self, side: Callable[[], Awaitable[str]], scope: trio.CancelScope) -> None:
+        try:
+            self.end(await side())
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self.end(str(error.__cause__ or error) or "broken connection")
+        scope.cancel()
+
+    def post(self, method: str, params: Any, on_answer: OnAnswer) -> None:
+        """Send a request; ``on_answer`` is called exactly once, later or, if it cannot be sent, before this returns."""
+        if self.lost is not None:
+            on_answer(self.lost)
+            return
+        if len(self._waiting) >= MAX_CALLS_UNDER_WAY:
+            on_answer(CallError(f"{MAX_CALLS_UNDER_WAY} calls to {self.printer} wait for an answer already"))
+            return
+        id_ = next(self._ids)
+        if not self._outbox.put(messages.encode(messages.ToKlippy(id_, method, params))):
+            on_answer(CallError(f"{self.printer} does not read; {self._outbox.size_bytes} bytes wait for it already"))
+            return
+        self._waiting[id_] = on_answer
+
+    async def call(self, method: str, params: Any) -> bytes:
+        """The result of one request, as JSON text. Raises KlipperError, LinkLost, CallError."""
+        answered = trio.Event()
+        answers: list[Answer] = []
+
+        def on_answer(answer: Answer) -> None:
+            answers.append(answer)
+            answered.set()
+
+        self.post(method, params, on_answer)
+        # A cancelled call stays among the waiting ones until its answer, or the end of the link, removes it: Klipper
+        # will answer, and that answer belongs to nobody else.
+        await answered.wait()
+        if isinstance(answers[0], RouterError):
+            raise answers[0]
+        return answers[0]
+
+    async def _write(self) -> NoReturn:
+        await self._outbox.write_to(self._stream)
+
+    async def _read(self) -> str:
+        splitter = FrameSplitter()
+        while data := await self._stream.receive_some(RECEIVE_BYTES):
+            for frame in splitter.feed(bytes(data)):
+                self.frames_received += 1
+                try:
+                    if isinstance(frame, TooLong):
+                        raise frame.error(splitter.max_frame_bytes)
+                    message = messages.decode(frame, _FRAME)
+                except ProtocolError as error:
+                    self._skip(frame.head if isinstance(frame, TooLong) else frame, error)
+                    continue
+                self._take(message)
+        return "closed by Klipper"
+
+    def _skip(self, head: bytes, error: ProtocolError) -> None:
+        """One bad frame never ends a link; but if it was an answer, its caller is told."""
+        log.warning("%s: skipped a frame: %s", self.printer, error)
+        id_ = messages.lost_answer_id(head)
+        if id_ is not None and id_ in self._waiting:
+            self._waiting.pop(id_)(KlipperError(f"{self.printer} answered with {error}"))
+
+    def _take(self, message: messages.FromKlippy) -> None:
+        if message.id is None:
+            self._on_message(message)
+            return
+        on_answer = self._waiting.pop(message.id, None)
+        if on_answer is None:
+            log.warning("%s: an answer to no call of ours (id %s)", self.printer, message.id)
+        elif bytes(message.error):
+            on_answer(KlipperError(_error_text(bytes(message.error))))
+        else:
+            on_answer(bytes(message.result))
+
+
+def _error_text(error: bytes) -> str:
+    try:
+        return _ERROR.decode(error).message
+    except msgspec.DecodeError:
+        return error.decode("utf-8", "replace")

@@ -1,0 +1,444 @@
+"""One Klippy, kept linked for ever: redialled, identified, registered with, subscribed to, and given its G-code.
+
+Knows one printer and nothing of the others: what it learns goes up through `Reports`, what the router wants of it
+comes down as jobs, calls and subscriptions. The only place that redials.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+import trio
+from msgspec import Raw
+
+from klipper_router import gcode, messages, printer_state
+from klipper_router.errors import CallError, KlipperError, LinkLost, ProtocolError, RouterError
+from klipper_router.link import Answer, Dial, Link, OnAnswer
+from klipper_router.messages import Objects, Status
+from klipper_router.printer_state import Effect, PrinterState
+from klipper_router.script_queue import Job, ScriptQueue
+from klipper_router.subscriptions import Following, Subscription
+
+log = logging.getLogger("klipper_router.printer")
+
+Caller = TypeVar("Caller")
+
+REDIAL_MIN_S = 0.1
+# Low enough that a printer is back within 2 s of its socket, jitter included; a dial costs some 50 µs.
+REDIAL_MAX_S = 1.0
+REDIAL_JITTER = 0.2
+# A healthy Klippy answers `info` at once, whatever it is doing (its G-code does not hold it up).
+IDENTIFY_WITHIN_S = 10.0
+PING_AFTER_S = 5.0
+PING_WITHIN_S = 10.0
+MAX_CONSOLE_LINES = 20
+
+STATUS_METHOD = "router/objects/update"
+
+_INFO = msgspec.json.Decoder(messages.Info)
+_STATUS = msgspec.json.Decoder(messages.StatusParams)
+_HELP = msgspec.json.Decoder(dict[str, Raw])
+
+
+class Reports(Protocol[Caller]):
+    """What a printer tells its router. All are called synchronously from the printer's reader: they must not wait."""
+
+    def remote_call(self, printer: Printer[Caller], method: str, params: bytes) -> None:
+        """A macro of this printer called a remote method."""
+
+    def effect(self, printer: Printer[Caller], effect: Effect) -> None:
+        """The printer's life took a step (GREET is the printer's own business, and not reported)."""
+
+    def news(self, printer: Printer[Caller], subscription: Subscription[Caller]) -> None:
+        """A subscription on this printer has something to deliver."""
+
+
+class Printer(Generic[Caller]):
+    """A printer of the configuration. ``methods`` are registered on its Klippy at each connection."""
+
+    def __init__(
+        self,
+        name: str,
+        sock: str,
+        on_connect: str,
+        *,
+        dial: Dial,
+        methods: Sequence[str],
+        client_info: dict[str, str],
+        reports: Reports[Caller],
+    ) -> None:
+        self.name = name
+        self.sock = sock
+        self.on_connect = on_connect
+        self.state = PrinterState()
+        self.scripts = ScriptQueue()
+        self.following: Following[Caller] = Following()
+        self.eventtime = 0.0
+        self._dial = dial
+        self._methods = methods
+        self._client_info = client_info
+        self._reports = reports
+        self._link: Link | None = None
+        self._commands: frozenset[str] = frozenset()
+        self._console: deque[str] = deque()
+        self._console_dropped = 0
+        self._console_queued = False
+        self._subscribing = False
+        self._subscribe_turn = 0
+        self._acknowledged: Objects | None = None
+        self._nursery: trio.Nursery | None = None
+
+    # -- what the router asks of it ------------------------------------------------------------------------------
+
+    def defines(self, command: str) -> bool:
+        """Whether the printer has this command, as far as it is known (always known once it is ready)."""
+        return command.upper() in self._commands
+
+    def run(self, job: Job, wait_s: float = 0.0) -> None:
+        """Queue a script. With ``wait_s`` it may wait that long for the printer to become ready.
+
+        Raises CallError when the printer is not connected and there is no time to wait, or the queue is full.
+        """
+        if wait_s > 0:
+            job.when_ready = job.outlives_link = True
+        elif not self.state.connected:
+            raise CallError(f"{self.name} is not connected: {self.state.message}")
+        self.scripts.put(job)
+        if wait_s > 0 and self._nursery is not None:
+            self._nursery.start_soon(self._end_of_wait, job, wait_s)
+        self._pump()
+
+    def run_hook(
+        self, macro: str, parameters: Sequence[tuple[str, str]] = (), done: Callable[[], None] | None = None
+    ) -> None:
+        """Run one of the macros that a printer may define; nothing is run where it does not define it.
+
+        ``done`` is called when it ran, failed or need not run, but not when the connection is lost.
+        """
+
+        def on_done(error: RouterError | None) -> None:
+            if isinstance(error, KlipperError):
+                log.warning("%s: %s failed: %s", self.name, macro, error)
+            if done is not None and not isinstance(error, LinkLost):
+                done()
+
+        def render() -> gcode.Script | None:
+            return gcode.command_line(macro, parameters) if self.defines(macro) else None
+
+        try:
+            # Counted: a busy printer may be told of another that comes and goes for hours.
+            self._put(Job(render, on_done, when_ready=True, size_bytes=len(macro)))
+        except CallError as error:
+            log.error("%s: %s is not run: %s", self.name, macro, error)
+
+    def tell_console(self, text: str) -> None:
+        """Show an error to whoever watches this printer's console; the oldest is dropped when too many wait."""
+        if not self.state.connected:
+            return  # whoever calls this has logged it
+        if len(self._console) >= MAX_CONSOLE_LINES:
+            self._console.popleft()
+            self._console_dropped += 1
+        self._console.append(gcode.one_line(text))
+        if not self._console_queued:
+            self._console_queued = True
+            self._put(Job(self._render_console, self._console_done))
+
+    def call(self, method: str, params: Any, on_answer: OnAnswer) -> None:
+        """Call an endpoint of its Klippy; ``on_answer`` is called exactly once."""
+        if self._link is None:
+            on_answer(CallError(f"{self.name} is not connected: {self.state.message}"))
+        else:
+            self._link.post(method, params, on_answer)
+
+    def follow(self, caller: Caller, callback: str, objects: Objects) -> Subscription[Caller]:
+        """Let ``callback`` of ``caller`` follow objects of this printer. Raises CallError when there are too many."""
+        subscription = self.following.subscribe(caller, callback, objects)
+        if subscription.has_news:
+            self._reports.news(self, subscription)
+        self._refresh()
+        return subscription
+
+    def unfollow(self, caller: Caller, callback: str | None = None) -> int:
+        """End the caller's subscription with this callback, or all of them; return how many there were."""
+        gone = self.following.unsubscribe(caller, callback)
+        if gone:
+            self._refresh()
+        return len(gone)
+
+    # -- its life ------------------------------------------------------------------------------------------------
+
+    async def keep_linked(self) -> None:
+        """Connect, serve the connection, and begin again when it is lost; for ever."""
+        delay_s = REDIAL_MIN_S
+        async with trio.open_nursery() as self._nursery:
+            while True:
+                was_connected, why = await self._link_once()
+                if was_connected:
+                    log.warning("%s: %s", self.name, why)
+                    delay_s = REDIAL_MIN_S
+                elif why != self.state.message:
+                    log.warning("%s: cannot connect to %s: %s (retrying)", self.name, self.sock, why)
+                self._step(printer_state.lost(self.state, why))
+                await trio.sleep(delay_s * random.uniform(1 - REDIAL_JITTER, 1 + REDIAL_JITTER))
+                delay_s = min(delay_s * 2, REDIAL_MAX_S)
+
+    async def _link_once(self) -> tuple[bool, str]:
+        """One connection from dial to end. Returns whether it came to be identified, and why it ended."""
+        try:
+            with trio.fail_after(IDENTIFY_WITHIN_S):
+                stream = await self._dial(self.sock)
+        except (OSError, trio.TooSlowError) as error:
+            return False, getattr(error, "strerror", None) or str(error) or "no answer to connect()"
+        link = Link(self.name, stream, self._on_message)
+        async with trio.open_nursery() as nursery:
+
+            async def live(*, task_status: trio.TaskStatus[None]) -> None:
+                try:
+                    await link.run(task_status=task_status)
+                finally:
+                    nursery.cancel_scope.cancel()
+
+            await nursery.start(live)
+            try:
+                with trio.fail_after(IDENTIFY_WITHIN_S):
+                    await self._begin(link)
+                while True:
+                    await self._notice_silence(link)
+            except trio.TooSlowError:
+                link.end(f"accepts connections but does not answer (for {IDENTIFY_WITHIN_S:g} s)")
+            except RouterError as error:
+                link.end(str(error))
+            nursery.cancel_scope.cancel()
+        was_connected = self._link is link
+        if was_connected:
+            self._lose_link()
+        assert link.lost is not None
+        return was_connected, str(link.lost).removeprefix(f"connection to {self.name} lost: ")
+
+    async def _begin(self, link: Link) -> None:
+        """Identify ourselves, register, subscribe. From the first answer on, the printer counts as connected."""
+        info = messages.decode(await link.call("info", {"client_info": self._client_info}), _INFO)
+        self._link = link
+        log.info("%s: connected, %s (%s)", self.name, info.state, info.software_version or "unknown version")
+        # At once, not when ready: macros with an initial_duration call within seconds, and registrations stay.
+        for method in self._methods:
+            link.post(
+                "register_remote_method",
+                {"remote_method": method, "response_template": {"remote_method": method}},
+                lambda answer, method=method: self._registered(method, answer),  # type: ignore[misc]
+            )
+        link.post("gcode/help", {}, self._learn_commands)
+        self._step(printer_state.identified(self.state, info.state, info.state_message))
+        self._refresh()
+
+    def _registered(self, method: str, answer: Answer) -> None:
+        if isinstance(answer, KlipperError):
+            log.error("%s: cannot register %s: %s", self.name, method, answer)
+
+    def _learn_commands(self, answer: Answer) -> None:
+        if isinstance(answer, RouterError):
+            return
+        try:
+            self._commands = frozenset(messages.decode(answer, _HELP).keys())
+        except ProtocolError as error:
+            log.error("%s: gcode/help: %s", self.name, error)
+
+    async def _notice_silence(self, link: Link) -> None:
+        """Wait a while, and ask a Klippy that was silent all along whether it is there."""
+        received = link.frames_received
+        await trio.sleep(PING_AFTER_S)
+        if link.frames_received != received:
+            return
+        with trio.move_on_after(PING_WITHIN_S) as patience:
+            await link.call("info", {})
+        if patience.cancelled_caught and link.frames_received == received:
+            link.end(f"no sign of life for {PING_AFTER_S + PING_WITHIN_S:g} s")
+            raise LinkLost(self.name, "silent")
+
+    def _lose_link(self) -> None:
+        assert self._link is not None
+        assert self._link.lost is not None
+        why = self._link.lost
+        self._link = None
+        self._subscribing = False
+        self._acknowledged = None
+        self._commands = frozenset()
+        self._console.clear()
+        self._console_queued = False
+        self.following.lose()
+        self.scripts.lose(why)
+
+    # -- what comes from Klipper ---------------------------------------------------------------------------------
+
+    def _on_message(self, message: messages.FromKlippy) -> None:
+        if message.method == STATUS_METHOD:
+            self._on_update(bytes(message.params))
+        elif message.remote_method:
+            self._reports.remote_call(self, message.remote_method, bytes(message.params))
+        else:
+            log.warning("%s: skipped a message that nobody asked for: %r", self.name, message.method)
+
+    def _on_update(self, params: bytes) -> None:
+        try:
+            status = self._status(params)
+        except ProtocolError as error:
+            log.error("%s: skipped a status update: %s", self.name, error)
+            return
+        news = self.following.update(status)
+        self._watch_state(status)
+        for subscription in news:
+            self._reports.news(self, subscription)
+
+    def _status(self, params: bytes) -> Status:
+        """Raises ProtocolError."""
+        decoded = messages.decode(params, _STATUS)
+        self.eventtime = decoded.eventtime
+        return {
+            name: {field: bytes(value) for field, value in fields.items()} for name, fields in decoded.status.items()
+        }
+
+    def _watch_state(self, status: Status) -> None:
+        webhooks = status.get("webhooks", {})
+        message = webhooks.get("state_message")
+        text = gcode.parameter_text(message) if message is not None else self.state.message
+        state = webhooks.get("state")
+        if state is not None and state != b"null":
+            self._step(printer_state.changed(self.state, gcode.parameter_text(state), text))
+
+    def _step(self, step: printer_state.Step) -> None:
+        before = self.state
+        self.state, effects = step
+        for effect in effects:
+            if effect is Effect.STATE and before.connected:
+                log.info("%s: %s", self.name, self.state.state)
+            if effect is Effect.GREET:
+                self._greet(had_objects=before.has_objects)
+            else:
+                self._reports.effect(self, effect)
+        self._pump()
+
+    # -- ready: on_connect, ROUTER_ON_READY ----------------------------------------------------------------------
+
+    def _greet(self, *, had_objects: bool) -> None:
+        """The printer is ready: learn its macros anew, take a full snapshot, run its on_connect and ROUTER_ON_READY."""
+        link = self._link
+        assert link is not None
+        if not had_objects:
+            self.following.objects_appear()
+            self._subscribe_anew()
+
+        def learned(answer: Answer) -> None:
+            if self._link is not link or not self.state.ready:
+                return
+            self._learn_commands(answer)
+            if self.on_connect:
+                self._put(Job(lambda: gcode.Script.of(self.on_connect), self._on_connect_done, when_ready=True))
+            self.run_hook("ROUTER_ON_READY", done=lambda: self._step(printer_state.greeted(self.state)))
+
+        link.post("gcode/help", {}, learned)
+
+    def _on_connect_done(self, error: RouterError | None) -> None:
+        if isinstance(error, KlipperError):
+            log.warning("%s: on_connect failed: %s", self.name, error)
+
+    # -- subscription to Klipper ---------------------------------------------------------------------------------
+
+    def _refresh(self) -> None:
+        """Ask Klipper for the union of all wants, unless that is what it was asked for already."""
+        union = self.following.union()
+        if self._link is None or self._subscribing or union == self._acknowledged:
+            return
+        self._subscribing = True
+        link, turn = self._link, self._subscribe_turn
+
+        def answered(answer: Answer) -> None:
+            if self._link is not link or isinstance(answer, LinkLost):
+                return
+            try:
+                if isinstance(answer, RouterError):
+                    raise answer
+                status = self._status(answer)
+            except RouterError as error:
+                # No Klipper known refuses what is sent here; asking again at once could go on for ever.
+                log.error("%s: objects/subscribe failed: %s", self.name, error)
+                self._subscribing = False
+                return
+            self._watch_state(status)
+            self._subscribing = False
+            if turn == self._subscribe_turn:
+                self._acknowledged = union
+                for subscription in self.following.snapshot(union, status, has_objects=self.state.has_objects):
+                    self._reports.news(self, subscription)
+            self._refresh()
+
+        link.post("objects/subscribe", {"objects": union, "response_template": {"method": STATUS_METHOD}}, answered)
+
+    def _subscribe_anew(self) -> None:
+        """Even if nothing else is wanted; an answer that is under way does not count."""
+        self._subscribe_turn += 1
+        self._acknowledged = None
+        self._refresh()
+
+    # -- the queue -----------------------------------------------------------------------------------------------
+
+    def _put(self, job: Job) -> None:
+        """Queue a job of the router's own. Raises CallError only when it is a counted one."""
+        self.scripts.put(job)
+        self._pump()
+
+    def _pump(self) -> None:
+        """Send what may be sent now."""
+        link = self._link
+        while link is not None and link.lost is None:
+            turn = self.scripts.next(ready=self.state.ready)
+            if turn is None:
+                break
+            self._send(link, *turn)
+
+    def _send(self, link: Link, job: Job, script: str) -> None:
+        def answered(answer: Answer) -> None:
+            if isinstance(answer, LinkLost):
+                return  # `_lose_link` tells the job
+            again = self.scripts.answered(job, answer if isinstance(answer, RouterError) else None)
+            if again is not None:
+                self._send(link, job, again)
+            self._pump()
+
+        link.post("gcode/script", {"script": script}, answered)
+
+    async def _end_of_wait(self, job: Job, wait_s: float) -> None:
+        """The wait is for readiness: a script that waits for its turn on a ready printer keeps its place."""
+        await trio.sleep(wait_s)
+        if self.state.ready:
+            job.when_ready = job.outlives_link = False
+        else:
+            self.scripts.give_up(job, CallError(f"{self.name} was not ready within {wait_s:g} s: {self.state.message}"))
+
+    # -- the console ---------------------------------------------------------------------------------------------
+
+    def _render_console(self) -> gcode.Script | None:
+        lines = list(self._console)
+        if self._console_dropped:
+            lines.insert(0, f"router: {self._console_dropped} older messages were dropped")
+        self._console.clear()
+        self._console_dropped = 0
+        scripts = [self._console_line(line) for line in lines]
+        return gcode.Script("\n".join(s.exact for s in scripts), "\n".join(s.plain for s in scripts))
+
+    def _console_line(self, text: str) -> gcode.Script:
+        if self.defines("RESPOND"):
+            return gcode.command_line("RESPOND", [("TYPE", "error"), ("MSG", text)])
+        # Without [respond] this prints the command itself, which any Klipper can in any state.
+        return gcode.command_line("ECHO", [("MSG", f"!! {text}")])
+
+    def _console_done(self, error: RouterError | None) -> None:
+        self._console_queued = False
+        if isinstance(error, KlipperError):
+            log.warning("%s: its console cannot be written to: %s", self.name, error)
+        if self._console and not isinstance(error, LinkLost):
+            self.tell_console(self._console.pop())
