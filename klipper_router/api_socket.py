@@ -27,8 +27,9 @@ from klipper_router.errors import CallError, ConfigError, ProtocolError, RouterE
 from klipper_router.framing import FrameSplitter, TooLong
 from klipper_router.link import RECEIVE_BYTES, Outbox
 from klipper_router.messages import ObjectsSubscribeParams
-from klipper_router.printer import STATUS_METHOD, Printer
+from klipper_router.printer import Printer
 from klipper_router.router import Router
+from klipper_router.status_feed import STATUS_METHOD
 from klipper_router.subscriptions import Subscription, Values
 
 log = logging.getLogger("klipper_router.api")
@@ -182,7 +183,7 @@ def _status(target: Printer[Caller], values: Values) -> dict[str, object]:
     status: dict[str, dict[str, Raw]] = {}
     for (name, field), value in values.items():
         status.setdefault(name, {})[field] = Raw(value)
-    return {"eventtime": target.eventtime, "status": status}
+    return {"eventtime": target.feed.eventtime, "status": status}
 
 
 def _info(router: Router) -> object:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import random
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -17,12 +16,14 @@ import trio
 from msgspec import Raw
 
 from klipper_router import gcode, messages, printer_state
+from klipper_router.console import Console
 from klipper_router.errors import CallError, KlipperError, LinkLost, ProtocolError, RouterError
 from klipper_router.link import Answer, Dial, Link, OnAnswer
 from klipper_router.messages import Objects, Status
 from klipper_router.printer_state import Effect, PrinterState
 from klipper_router.script_queue import Job, ScriptQueue
-from klipper_router.subscriptions import Following, Subscription
+from klipper_router.status_feed import STATUS_METHOD, StatusFeed
+from klipper_router.subscriptions import Subscription
 
 log = logging.getLogger("klipper_router.printer")
 
@@ -36,12 +37,8 @@ REDIAL_JITTER = 0.2
 IDENTIFY_WITHIN_S = 10.0
 PING_AFTER_S = 5.0
 PING_WITHIN_S = 10.0
-MAX_CONSOLE_LINES = 20
-
-STATUS_METHOD = "router/objects/update"
 
 _INFO = msgspec.json.Decoder(messages.Info)
-_STATUS = msgspec.json.Decoder(messages.StatusParams)
 _HELP = msgspec.json.Decoder(dict[str, Raw])
 
 
@@ -77,20 +74,15 @@ class Printer(Generic[Caller]):
         self.on_connect = on_connect
         self.state = PrinterState()
         self.scripts = ScriptQueue()
-        self.following: Following[Caller] = Following()
-        self.eventtime = 0.0
+        self.feed: StatusFeed[Caller] = StatusFeed(name, self._on_status, lambda news: reports.news(self, news))
         self._dial = dial
         self._methods = methods
         self._client_info = client_info
         self._reports = reports
         self._link: Link | None = None
         self._commands: frozenset[str] = frozenset()
-        self._console: deque[str] = deque()
-        self._console_dropped = 0
+        self._console = Console()
         self._console_queued = False
-        self._subscribing = False
-        self._subscribe_turn = 0
-        self._acknowledged: Objects | None = None
         self._nursery: trio.Nursery | None = None
 
     # -- what the router asks of it ------------------------------------------------------------------------------
@@ -140,13 +132,9 @@ class Printer(Generic[Caller]):
         """Show an error to whoever watches this printer's console; the oldest is dropped when too many wait."""
         if not self.state.connected:
             return  # whoever calls this has logged it
-        if len(self._console) >= MAX_CONSOLE_LINES:
-            self._console.popleft()
-            self._console_dropped += 1
-        self._console.append(gcode.one_line(text))
+        self._console.add(text)
         if not self._console_queued:
-            self._console_queued = True
-            self._put(Job(self._render_console, self._console_done))
+            self._queue_console()
 
     def call(self, method: str, params: Any, on_answer: OnAnswer) -> None:
         """Call an endpoint of its Klippy; ``on_answer`` is called exactly once."""
@@ -157,17 +145,17 @@ class Printer(Generic[Caller]):
 
     def follow(self, caller: Caller, callback: str, objects: Objects) -> Subscription[Caller]:
         """Let ``callback`` of ``caller`` follow objects of this printer. Raises CallError when there are too many."""
-        subscription = self.following.subscribe(caller, callback, objects)
+        subscription = self.feed.following.subscribe(caller, callback, objects)
         if subscription.has_news:
             self._reports.news(self, subscription)
-        self._refresh()
+        self.feed.refresh()
         return subscription
 
     def unfollow(self, caller: Caller, callback: str | None = None) -> int:
         """End the caller's subscription with this callback, or all of them; return how many there were."""
-        gone = self.following.unsubscribe(caller, callback)
+        gone = self.feed.following.unsubscribe(caller, callback)
         if gone:
-            self._refresh()
+            self.feed.refresh()
         return len(gone)
 
     # -- its life ------------------------------------------------------------------------------------------------
@@ -234,7 +222,7 @@ class Printer(Generic[Caller]):
             )
         link.post("gcode/help", {}, self._learn_commands)
         self._step(printer_state.identified(self.state, info.state, info.state_message))
-        self._refresh()
+        self.feed.open(link)
 
     def _registered(self, method: str, answer: Answer) -> None:
         if isinstance(answer, KlipperError):
@@ -265,50 +253,30 @@ class Printer(Generic[Caller]):
         assert self._link.lost is not None
         why = self._link.lost
         self._link = None
-        self._subscribing = False
-        self._acknowledged = None
         self._commands = frozenset()
         self._console.clear()
         self._console_queued = False
-        self.following.lose()
+        self.feed.close()
         self.scripts.lose(why)
 
     # -- what comes from Klipper ---------------------------------------------------------------------------------
 
     def _on_message(self, message: messages.FromKlippy) -> None:
         if message.method == STATUS_METHOD:
-            self._on_update(bytes(message.params))
+            self.feed.update(bytes(message.params))
         elif message.remote_method:
             self._reports.remote_call(self, message.remote_method, bytes(message.params))
         else:
             log.warning("%s: skipped a message that nobody asked for: %r", self.name, message.method)
 
-    def _on_update(self, params: bytes) -> None:
-        try:
-            status = self._status(params)
-        except ProtocolError as error:
-            log.error("%s: skipped a status update: %s", self.name, error)
-            return
-        news = self.following.update(status)
-        self._watch_state(status)
-        for subscription in news:
-            self._reports.news(self, subscription)
-
-    def _status(self, params: bytes) -> Status:
-        """Raises ProtocolError."""
-        decoded = messages.decode(params, _STATUS)
-        self.eventtime = decoded.eventtime
-        return {
-            name: {field: bytes(value) for field, value in fields.items()} for name, fields in decoded.status.items()
-        }
-
-    def _watch_state(self, status: Status) -> None:
+    def _on_status(self, status: Status) -> bool:
         webhooks = status.get("webhooks", {})
         message = webhooks.get("state_message")
         text = gcode.parameter_text(message) if message is not None else self.state.message
         state = webhooks.get("state")
         if state is not None and state != b"null":
             self._step(printer_state.changed(self.state, gcode.parameter_text(state), text))
+        return self.state.has_objects
 
     def _step(self, step: printer_state.Step) -> None:
         before = self.state
@@ -329,8 +297,7 @@ class Printer(Generic[Caller]):
         link = self._link
         assert link is not None
         if not had_objects:
-            self.following.objects_appear()
-            self._subscribe_anew()
+            self.feed.objects_appeared()
 
         def learned(answer: Answer) -> None:
             if self._link is not link or not self.state.ready:
@@ -345,44 +312,6 @@ class Printer(Generic[Caller]):
     def _on_connect_done(self, error: RouterError | None) -> None:
         if isinstance(error, KlipperError):
             log.warning("%s: on_connect failed: %s", self.name, error)
-
-    # -- subscription to Klipper ---------------------------------------------------------------------------------
-
-    def _refresh(self) -> None:
-        """Ask Klipper for the union of all wants, unless that is what it was asked for already."""
-        union = self.following.union()
-        if self._link is None or self._subscribing or union == self._acknowledged:
-            return
-        self._subscribing = True
-        link, turn = self._link, self._subscribe_turn
-
-        def answered(answer: Answer) -> None:
-            if self._link is not link or isinstance(answer, LinkLost):
-                return
-            try:
-                if isinstance(answer, RouterError):
-                    raise answer
-                status = self._status(answer)
-            except RouterError as error:
-                # No Klipper known refuses what is sent here; asking again at once could go on for ever.
-                log.error("%s: objects/subscribe failed: %s", self.name, error)
-                self._subscribing = False
-                return
-            self._watch_state(status)
-            self._subscribing = False
-            if turn == self._subscribe_turn:
-                self._acknowledged = union
-                for subscription in self.following.snapshot(union, status, has_objects=self.state.has_objects):
-                    self._reports.news(self, subscription)
-            self._refresh()
-
-        link.post("objects/subscribe", {"objects": union, "response_template": {"method": STATUS_METHOD}}, answered)
-
-    def _subscribe_anew(self) -> None:
-        """Even if nothing else is wanted; an answer that is under way does not count."""
-        self._subscribe_turn += 1
-        self._acknowledged = None
-        self._refresh()
 
     # -- the queue -----------------------------------------------------------------------------------------------
 
@@ -421,24 +350,16 @@ class Printer(Generic[Caller]):
 
     # -- the console ---------------------------------------------------------------------------------------------
 
-    def _render_console(self) -> gcode.Script | None:
-        lines = list(self._console)
-        if self._console_dropped:
-            lines.insert(0, f"router: {self._console_dropped} older messages were dropped")
-        self._console.clear()
-        self._console_dropped = 0
-        scripts = [self._console_line(line) for line in lines]
-        return gcode.Script("\n".join(s.exact for s in scripts), "\n".join(s.plain for s in scripts))
+    def _queue_console(self) -> None:
+        self._console_queued = True
+        self._put(Job(self._render_console, self._console_done))
 
-    def _console_line(self, text: str) -> gcode.Script:
-        if self.defines("RESPOND"):
-            return gcode.command_line("RESPOND", [("TYPE", "error"), ("MSG", text)])
-        # Without [respond] this prints the command itself, which any Klipper can in any state.
-        return gcode.command_line("ECHO", [("MSG", f"!! {text}")])
+    def _render_console(self) -> gcode.Script:
+        return self._console.render(has_respond=self.defines("RESPOND"))
 
     def _console_done(self, error: RouterError | None) -> None:
         self._console_queued = False
         if isinstance(error, KlipperError):
             log.warning("%s: its console cannot be written to: %s", self.name, error)
         if self._console and not isinstance(error, LinkLost):
-            self.tell_console(self._console.pop())
+            self._queue_console()

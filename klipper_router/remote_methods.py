@@ -87,7 +87,7 @@ def printers_list(router: Router, request: Request, params: messages.PrintersLis
             "ready": printer.state.ready,
             "state": printer.state.state,
             "state_message": printer.state.message,
-            "subscriptions": len(printer.following),
+            "subscriptions": len(printer.feed.following),
             "queue": len(printer.scripts),
         }
         for printer in router.printers.values()
