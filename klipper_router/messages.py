@@ -161,9 +161,13 @@ class ObjectsUnsubscribeParams(Struct, forbid_unknown_fields=True):
 
 
 class CallParams(Struct, forbid_unknown_fields=True):
-    """router/call: any Klippy endpoint of the target."""
+    """router/call: any Klippy endpoint of the target.
 
-    method: str
+    A macro says ``endpoint``: Klipper's action_call_remote_method(method, **kwargs) has taken ``method`` itself.
+    """
+
+    method: str | None = None
+    endpoint: str | None = None
     target: str | None = None
     params: dict[str, Any] = {}
     gcode_callback: str | None = None
@@ -199,7 +203,7 @@ def _mended(frame: bytes) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
-_LOST_ID = re.compile(rb'\{\s*"id"\s*:\s*(\d+)\s*,')
+_LOST_ID = re.compile(rb'\{\s*"id"\s*:\s*(\d{1,18})\s*,')
 
 
 def lost_answer_id(head: bytes) -> int | None:

@@ -79,12 +79,15 @@ def event_unsubscribe(router: Router, request: Request, params: messages.EventUn
 
 
 def printers_list(router: Router, request: Request, params: messages.PrintersListParams) -> None:
-    """router/printers/list: every printer with its state. A macro gets PRINTERS='a,b' and A_STATE= and so on."""
+    """router/printers/list: every printer with its state. A macro gets PRINTERS='a,b' and A_STATE= and so on.
+
+    ``ready``: Klipper is ready and the printer's ROUTER_ON_READY is done, so that it handles what it subscribed.
+    """
     printers = [
         {
             "name": printer.name,
             "connected": printer.state.connected,
-            "ready": printer.state.ready,
+            "ready": printer.state.announced,
             "state": printer.state.state,
             "state_message": printer.state.message,
             "subscriptions": len(printer.feed.following),
@@ -138,7 +141,9 @@ def objects_update(router: Router, request: Request, params: dict[str, Any]) -> 
 def call(router: Router, request: Request, params: messages.CallParams) -> None:
     """router/call: any Klippy endpoint of the target, but for those that belong to a connection."""
     target = router.target(request, params.target)
-    endpoint = _callable_endpoint(params.method)
+    if (params.method is None) == (params.endpoint is None):
+        raise CallError("exactly one of the parameters 'method' and (for macros) 'endpoint' must be given")
+    endpoint = _callable_endpoint(params.method or params.endpoint or "")
     if endpoint == "gcode/script":
         script = params.params.get("script")
         if not isinstance(script, str):

@@ -1,0 +1,23 @@
+; A print of 10 seconds that needs no hardware.
+M117 printing a cube
+G4 P500
+G4 P500
+G4 P500
+G4 P500
+G4 P500
+G4 P500
+G4 P500
+G4 P500
+G4 P500
+G4 P500
+G4 P500
+G4 P500
+G4 P500
+G4 P500
+G4 P500
+G4 P500
+G4 P500
+G4 P500
+G4 P500
+G4 P500
+M117 done

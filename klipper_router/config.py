@@ -1,0 +1,219 @@
+"""What may be configured, and the loading of it. The structs below are the reference of every section and option.
+
+`load` takes the neutral form of `config_text` and returns a `Config`, or raises one `ConfigError` that tells every
+problem found, each with its file and line. To add a section, write its struct and name it in `Config` and in
+`_SINGLE` or `_NAMED`; to add an option, add a field: its type does the conversion.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from klipper_router import config_text
+from klipper_router.config_text import Section, Sections, Setting
+from klipper_router.errors import ConfigError
+from klipper_router.gcode import parameter_name
+
+# Linux: sockaddr_un.sun_path holds 108 bytes, the last of them zero (man 7 unix).
+MAX_SOCK_BYTES = 107
+
+
+class RouterSection(msgspec.Struct, frozen=True, kw_only=True):
+    """``[router]``: the router itself. May be left out."""
+
+    sock: str = "/tmp/klipper_router.sock"
+    """Path of the router's own API socket, which it makes with mode 0660. ``~`` is the home directory; a relative
+    path begins at the configuration file's directory."""
+
+    default_instance: str | None = None
+    """Name of the printer that a call means when it names none. None: such a call is an error."""
+
+
+class KlippySection(msgspec.Struct, frozen=True, kw_only=True):
+    """``[klippy NAME]``: one printer. NAME is what macros give as TARGET."""
+
+    sock: str
+    """Path of that Klippy's API socket (its ``-a``). Expanded as the router's own."""
+
+    on_connect: str = ""
+    """G-code, one or several lines, run on that printer each time the router has connected and the printer is
+    ready. Empty: none."""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """A configuration without fault."""
+
+    router: RouterSection
+    klippy: dict[str, KlippySection]
+    """By name, in the order of the files; never empty."""
+
+
+_SINGLE: dict[str, type[msgspec.Struct]] = {"router": RouterSection}
+_NAMED: dict[str, type[msgspec.Struct]] = {"klippy": KlippySection}
+_PATH_OPTIONS = {"sock"}
+
+# Whitespace and commas end a name in a list, `#`, `;` and `*` end a line of G-code on a Klipper up to v0.12, the
+# others mean something in G-code parameters, templates or events (`router/ready`).
+_NOT_IN_NAMES = re.compile(r"""[\s,#;*'"=\\{}]""")
+
+
+def load(path: Path | str) -> Config:
+    """Read, check and convert a configuration.
+
+    :raises ConfigError: its ``file``, ``line`` and ``key`` are those of the first problem, its text has one line for
+        each problem.
+    """
+    path = Path(path)
+    sections = config_text.read(path)
+    check = _Check(sections)
+    single = {name: check.section(name, kind) for name, kind in _SINGLE.items()}
+    named: dict[str, dict[str, Any]] = {kind: {} for kind in _NAMED}
+    for title in sections:
+        kind, _, name = title.partition(" ")
+        if kind in _NAMED and name:
+            named[kind][name] = check.section(title, _NAMED[kind])
+        elif title not in _SINGLE:
+            check.unknown_section(title)
+    check.printers(path)
+    if check.problems:
+        first, *more = check.problems
+        text = "\n".join([first.message, *(str(ConfigError(p.message, file=p.file, line=p.line)) for p in more)])
+        raise ConfigError(text, file=first.file, line=first.line, key=first.key)
+    whole: dict[str, Any] = single | named
+    return Config(**whole)
+
+
+class _Problem(NamedTuple):
+    message: str
+    file: Path
+    line: int
+    key: str
+
+
+class _Check:
+    """Converts sections and gathers what is wrong with them."""
+
+    def __init__(self, sections: Sections) -> None:
+        self._sections = sections
+        self.problems: list[_Problem] = []
+
+    def section(self, title: str, kind: type[msgspec.Struct]) -> msgspec.Struct | None:
+        """The section as a struct, or None when it has problems."""
+        section = self._sections.get(title)
+        if section is None:
+            return kind()  # only a section that may be left out is asked for without being there
+        fields = {each.name: each for each in msgspec.structs.fields(kind)}
+        values = {}
+        problems_before = len(self.problems)
+        for key, setting in section.settings.items():
+            if key in fields:
+                values[key] = self._value(title, key, setting, fields[key].type)
+            else:
+                hint = _did_you_mean(key, fields, _quoted)
+                self._problem(f"[{title}] has no option '{key}'.{hint}", setting, key)
+        for key, each in fields.items():
+            if each.required and key not in values:
+                example = " such as 'sock: ~/printer_data/comms/klippy.sock'" if key == "sock" else ""
+                self._problem(f"[{title}] lacks '{key}': add a line{example}", section, key)
+        return kind(**values) if len(self.problems) == problems_before else None
+
+    def unknown_section(self, title: str) -> None:
+        kind, _, name = title.partition(" ")
+        section = self._sections[title]
+        if kind in _NAMED:
+            self._problem(f"[{kind}] needs a name, for example [{kind} main]", section)
+        elif kind in _SINGLE:
+            self._problem(f"[{title}] takes no name, write [{kind}]", section)
+        else:
+            hint = _did_you_mean(kind, [*_SINGLE, *_NAMED], lambda near: f"[{near} {name}]" if name else f"[{near}]")
+            self._problem(f"there is no section [{title}].{hint}", section)
+
+    def printers(self, path: Path) -> None:
+        """What concerns several sections: names, sockets used twice, the default instance."""
+        printers = {t.partition(" ")[2]: s for t, s in self._sections.items() if t.startswith("klippy ")}
+        if not printers:
+            self.problems.append(_Problem("no printer is configured: add a section such as [klippy main]", path, 0, ""))
+        names: dict[str, str] = {}
+        socks: dict[str, str] = {}
+        router = self._sections.get("router", Section(path, 0))
+        router_sock = router.settings.get("sock", Setting(RouterSection().sock, path, 0))
+        socks[_same_sock(router_sock)] = "the router's own socket"
+        for name, section in printers.items():
+            self._name(name, section, names)
+            sock, mine = section.settings.get("sock"), f"the sock of [klippy {name}]"
+            if sock and (other := socks.setdefault(_same_sock(sock), mine)) != mine:
+                self._problem(f"[klippy {name}] has '{sock.value}', which is {other}: give each its own", sock, "sock")
+        default = router.settings.get("default_instance")
+        if default and default.value not in printers:
+            hint = _did_you_mean(str(default.value), printers, _quoted)
+            message = f"[router] names '{default.value}', but no printer has that name.{hint}"
+            self._problem(message, default, "default_instance")
+
+    def _name(self, name: str, section: Section, seen: dict[str, str]) -> None:
+        title = f"[klippy {name}]"
+        if bad := _NOT_IN_NAMES.search(name):
+            self._problem(f"{title}: a name may not hold {bad[0]!r}. Use letters, digits, '_' and '-'", section)
+        elif not name.isprintable():
+            self._problem(f"[klippy {name!r}]: a name may hold no unprintable character", section)
+        other = seen.setdefault(parameter_name(name), name)
+        if other != name:
+            same = parameter_name(name)
+            self._problem(f"{title} and [klippy {other}] are both {same} as G-code parameters: rename one", section)
+
+    def _value(self, title: str, key: str, setting: Setting, kind: Any) -> Any:
+        if setting.value == "" and key in _PATH_OPTIONS:
+            self._problem(f"[{title}] has an empty '{key}'", setting, key)
+            return None
+        try:
+            value = msgspec.convert(setting.value, kind, strict=False)
+            return _expanded(value, setting) if key in _PATH_OPTIONS else value
+        except (msgspec.ValidationError, _BadPath) as error:
+            self._problem(f"[{title}] has {key} '{setting.value}': {error}", setting, key)
+            return None
+
+    def _problem(self, message: str, place: Setting | Section, key: str = "") -> None:
+        self.problems.append(_Problem(message, place.file, place.line, key))
+
+
+class _BadPath(Exception):
+    """A path that no Unix socket can have."""
+
+
+def _expanded(path: str, setting: Setting) -> str:
+    if not path.isprintable():
+        raise _BadPath("a path may hold no unprintable character")
+    try:
+        whole = Path(path).expanduser()
+    except RuntimeError:
+        raise _BadPath("there is no such home directory") from None
+    full = os.path.normpath(setting.file.parent.absolute() / whole)
+    size_bytes = len(os.fsencode(full))
+    if size_bytes > MAX_SOCK_BYTES:
+        raise _BadPath(f"a socket's path is at most {MAX_SOCK_BYTES} bytes long, '{full}' is {size_bytes}")
+    return full
+
+
+def _same_sock(setting: Setting) -> str:
+    """What two ways of writing one path have in common."""
+    try:
+        return _expanded(str(setting.value), setting)
+    except _BadPath:
+        return str(setting.value)
+
+
+def _quoted(name: str) -> str:
+    return f"'{name}'"
+
+
+def _did_you_mean(wrong: str, known: Iterable[str], form: Callable[[str], str]) -> str:
+    known = list(known)
+    if near := difflib.get_close_matches(wrong.lower(), known, n=1, cutoff=0.5):
+        return f" Did you mean {form(near[0])}?"
+    return f" Known: {', '.join(map(form, known))}" if known else ""

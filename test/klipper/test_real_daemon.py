@@ -1,0 +1,3 @@
+"""The contract of the running daemon, with real Klippers as processes."""
+
+from test.daemon_contract import *  # noqa: F403 - the tests, with this folder's backend
