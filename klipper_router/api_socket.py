@@ -45,6 +45,7 @@ MAX_REQUESTS_UNDER_WAY = 200
 LINGER_S = 5.0
 
 _REQUEST = msgspec.json.Decoder(messages.FromClient)
+_ONLY_ID = msgspec.json.Decoder(messages.OnlyId)
 _client_numbers = itertools.count(1)
 
 
@@ -120,7 +121,7 @@ class Client:
             message = messages.decode(frame, _REQUEST)
         except ProtocolError as error:
             log.warning("%s: %s", self.name, error)
-            self._send({"id": None, "error": messages.ErrorBody(str(error))})
+            self._send({"id": _id_of(frame), "error": messages.ErrorBody(str(error))})
             return
         id_ = bytes(message.id)
         request = ClientRequest(self, message.method, b"" if id_ == b"null" else id_)
@@ -176,6 +177,17 @@ class Client:
 
     def push_event(self, response_template: Mapping[str, Any], event: str, context: Mapping[str, Any]) -> None:
         self._send({**response_template, "params": {"event": event, "context": context}})
+
+
+def _id_of(frame: bytes | TooLong) -> Raw | int | None:
+    """The id of a request that cannot be read, where it can be found: that request gets its one answer, too."""
+    if isinstance(frame, TooLong):
+        return messages.lost_answer_id(frame.head)
+    try:
+        id_ = bytes(messages.decode(frame, _ONLY_ID).id)
+    except ProtocolError:
+        return messages.lost_answer_id(frame)
+    return Raw(id_) if id_ else None
 
 
 def _status(target: Printer[Caller], values: Values) -> dict[str, object]:

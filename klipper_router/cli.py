@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         from klipper_router.virtual import command
 
         return command.main(arguments[1:])
-    options = _parser().parse_args(arguments)
+    options = _parser(arguments).parse_args(arguments)
     try:
         return _COMMANDS[options.command or "run"](options)
     except ConfigError as error:
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: list[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="klipper-router",
         description="Makes many Klippers act as one: run with -c FILE it connects to every Klippy of the configuration "
@@ -89,6 +89,11 @@ def _parser() -> argparse.ArgumentParser:
     call.add_argument("--timeout", metavar="S", type=float, help="give up after S seconds (default: never)")
     demo = commands.add_parser("demo", help="three virtual printers and a router: a print, told as a timeline")
     demo.add_argument("-v", "--verbose", action="store_true", help="show each route as well")
+    test = commands.add_parser("test", help="run scenarios: folders of printer configurations and a scenario.yaml")
+    if "test" in arguments:
+        from klipper_router.scenario import command
+
+        command.add_options(test)
     commands.add_parser("virtual", help="one virtual printer: virtual PRINTER.cfg -a SOCKET (see virtual --help)")
     return parser
 
@@ -96,7 +101,9 @@ def _parser() -> argparse.ArgumentParser:
 def _add_common(parser: argparse.ArgumentParser, *, sub: bool = False) -> None:
     """Options that may stand before or after the subcommand; the one after wins."""
     default = argparse.SUPPRESS if sub else None
-    parser.add_argument("-c", "--config", metavar="FILE", type=Path, default=default, help="the configuration")
+    parser.add_argument(
+        "-c", "--config", metavar="FILE", type=Path, default=default, help="the configuration: Klipper style, or .yaml"
+    )
     parser.add_argument(
         "-v", "--verbose", action="store_true", default=argparse.SUPPRESS if sub else False, help="log each route"
     )
@@ -182,6 +189,12 @@ def _demo(options: argparse.Namespace) -> int:
     return demo.main(verbose=options.verbose)
 
 
+def _test(options: argparse.Namespace) -> int:
+    from klipper_router.scenario import command
+
+    return command.main(options)
+
+
 _COMMANDS = {
     "run": _run,
     "check": _check,
@@ -189,4 +202,5 @@ _COMMANDS = {
     "watch": _watch,
     "call": _call,
     "demo": _demo,
+    "test": _test,
 }

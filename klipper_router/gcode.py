@@ -20,10 +20,11 @@ import msgspec
 
 _NO_KEY = re.compile(r"[^A-Z0-9_]")
 _CUT_BY_V0_12 = re.compile(r"[#*;]")
+_MACRO_NAME = re.compile(r"[A-Za-z_]+[0-9]*")
 _NEEDS_NO_QUOTES = re.compile(r"[A-Za-z0-9_.,:/+-]+")
-# Klipper gcode.py is_traditional_gcode: a letter followed by a number.
-_TRADITIONAL = re.compile(r"[A-Za-z][0-9]")
-_COMMAND = re.compile(r"\s*(?:[nN][0-9]+\s*)?(?P<command>[^\s;]*)")
+_COMMAND = re.compile(r"\s*([^\s;]*)")
+# Klipper gcode.py _process_commands: an N that no letter follows, and whatever stands between it and the next letter.
+_LINE_NUMBER = re.compile(r"\s*[nN](?![A-Za-z_])")
 
 
 class Script(NamedTuple):
@@ -95,15 +96,31 @@ def word(text: str) -> str:
     return text if _NEEDS_NO_QUOTES.fullmatch(text) else quoted(text)
 
 
-def command_name(line: str) -> str:
-    """The word that names the command of ``line``, as it is written; empty for an empty line or a comment."""
+def command_word(line: str) -> tuple[str, int]:
+    """The word that names the command of ``line``, as it is written, and where it ends; empty in a comment."""
     match = _COMMAND.match(line)
-    return match["command"] if match else ""
+    assert match is not None
+    return match[1], match.end()
+
+
+def is_numbered(line: str) -> bool:
+    """Whether Klipper skips the first word of ``line`` as a line number, and looks for the command behind it."""
+    return _LINE_NUMBER.match(line) is not None
 
 
 def is_traditional(command: str) -> bool:
     """Whether Klipper reads the parameters of ``command`` the way of G1 and M104, letter by letter."""
-    return _TRADITIONAL.match(command) is not None
+    # gcode.py is_traditional_gcode: a letter followed by a number; upper() makes I of a dotless i, too
+    return command.upper()[1:2].isdigit()
+
+
+def is_macro_name(command: str) -> bool:
+    """Whether ``command`` is one word that Klipper reads as an extended command, so that `command_line` is safe.
+
+    Klipper takes the letters and digits up to the first digit's end for the command (gcode.py args_r), so a name with
+    a digit in it can only end in digits.
+    """
+    return _MACRO_NAME.fullmatch(command) is not None and not is_traditional(command)
 
 
 def takes_text(command: str) -> bool:

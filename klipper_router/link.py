@@ -119,8 +119,7 @@ class Link:
         if self.lost is None:
             self.lost = LinkLost(self.printer, why)
         while self._waiting:
-            _, on_answer = self._waiting.popitem()
-            on_answer(self.lost)
+            self._waiting.pop(next(iter(self._waiting)))(self.lost)  # in the order of the calls
 
     async def _until_broken(self, side: Callable[[], Awaitable[str]], scope: trio.CancelScope) -> None:
         try:

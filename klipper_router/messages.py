@@ -51,6 +51,12 @@ class FromClient(Struct):
     params: Raw = ABSENT
 
 
+class OnlyId(Struct):
+    """What is wanted of a request whose rest makes no sense."""
+
+    id: Raw = ABSENT
+
+
 class ToKlippy(Struct, omit_defaults=True):
     """A request of ours to Klippy."""
 
@@ -207,7 +213,7 @@ _LOST_ID = re.compile(rb'\{\s*"id"\s*:\s*(\d{1,18})\s*,')
 
 
 def lost_answer_id(head: bytes) -> int | None:
-    """The id in the head of an unreadable answer (Klippy writes it first), so that its caller can be told."""
+    """The id in the head of an unreadable frame (Klippy and its clients write it first), so that it can be answered."""
     match = _LOST_ID.match(head)
     return int(match[1]) if match else None
 

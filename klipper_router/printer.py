@@ -83,6 +83,7 @@ class Printer(Generic[Caller]):
         self._commands: frozenset[str] = frozenset()
         self._console = Console()
         self._console_queued = False
+        self._pumping = False
         self._nursery: trio.Nursery | None = None
 
     # -- what the router asks of it ------------------------------------------------------------------------------
@@ -97,13 +98,11 @@ class Printer(Generic[Caller]):
         Raises CallError when the printer is not connected and there is no time to wait, or the queue is full.
         """
         if wait_s > 0:
-            job.when_ready = job.outlives_link = True
-        elif not self.state.connected:
+            self._run_in_time(job, wait_s)
+            return
+        if not self.state.connected:
             raise CallError(f"{self.name} is not connected: {self.state.message}")
-        self.scripts.put(job)
-        if wait_s > 0 and self._nursery is not None:
-            self._nursery.start_soon(self._end_of_wait, job, wait_s)
-        self._pump()
+        self._put(job)
 
     def run_hook(
         self, macro: str, parameters: Sequence[tuple[str, str]] = (), done: Callable[[], None] | None = None
@@ -167,11 +166,10 @@ class Printer(Generic[Caller]):
             while True:
                 was_connected, why = await self._link_once()
                 if was_connected:
-                    log.warning("%s: %s", self.name, why)
                     delay_s = REDIAL_MIN_S
                 elif why != self.state.message:
                     log.warning("%s: cannot connect to %s: %s (retrying)", self.name, self.sock, why)
-                self._step(printer_state.lost(self.state, why))
+                self._step(printer_state.lost(self.state, why))  # nothing happens, but for the reason
                 await trio.sleep(delay_s * random.uniform(1 - REDIAL_JITTER, 1 + REDIAL_JITTER))
                 delay_s = min(delay_s * 2, REDIAL_MAX_S)
 
@@ -202,11 +200,12 @@ class Printer(Generic[Caller]):
             except RouterError as error:
                 link.end(str(error))
             nursery.cancel_scope.cancel()
+        assert link.lost is not None
+        why = str(link.lost).removeprefix(f"connection to {self.name} lost: ")
         was_connected = self._link is link
         if was_connected:
-            self._lose_link()
-        assert link.lost is not None
-        return was_connected, str(link.lost).removeprefix(f"connection to {self.name} lost: ")
+            self._lose_link(link.lost, why)
+        return was_connected, why
 
     async def _begin(self, link: Link) -> None:
         """Identify ourselves, register, subscribe. From the first answer on, the printer counts as connected."""
@@ -240,24 +239,31 @@ class Printer(Generic[Caller]):
         """Wait a while, and ask a Klippy that was silent all along whether it is there."""
         received = link.frames_received
         await trio.sleep(PING_AFTER_S)
+        self.feed.refresh()  # does nothing, unless the last subscription failed
         if link.frames_received != received:
             return
         with trio.move_on_after(PING_WITHIN_S) as patience:
-            await link.call("info", {})
+            try:
+                await link.call("info", {})
+            except KlipperError:
+                pass  # a sign of life, too
+            except CallError:
+                await trio.sleep_forever()  # it cannot be asked; but when it is alive, it answers one of so many calls
         if patience.cancelled_caught and link.frames_received == received:
             link.end(f"no sign of life for {PING_AFTER_S + PING_WITHIN_S:g} s")
             raise LinkLost(self.name, "silent")
 
-    def _lose_link(self) -> None:
-        assert self._link is not None
-        assert self._link.lost is not None
-        why = self._link.lost
+    def _lose_link(self, lost: LinkLost, why: str) -> None:
+        log.warning("%s: connection lost: %s", self.name, why)
         self._link = None
+        step = printer_state.lost(self.state, why)
+        self.state = step[0]  # first: what fails below must not be told, or run, in the printer's next life
         self._commands = frozenset()
         self._console.clear()
         self._console_queued = False
         self.feed.close()
-        self.scripts.lose(why)
+        self.scripts.lose(lost)
+        self._step(step)
 
     # -- what comes from Klipper ---------------------------------------------------------------------------------
 
@@ -322,12 +328,17 @@ class Printer(Generic[Caller]):
 
     def _pump(self) -> None:
         """Send what may be sent now."""
-        link = self._link
-        while link is not None and link.lost is None:
-            turn = self.scripts.next(ready=self.state.ready)
-            if turn is None:
-                break
-            self._send(link, *turn)
+        if self._pumping:
+            return  # from below: a script that cannot be sent is answered at once, and a thousand may wait behind it
+        self._pumping = True
+        try:
+            while (link := self._link) is not None and link.lost is None:
+                turn = self.scripts.next(ready=self.state.ready)
+                if turn is None:
+                    break
+                self._send(link, *turn)
+        finally:
+            self._pumping = False
 
     def _send(self, link: Link, job: Job, script: str) -> None:
         def answered(answer: Answer) -> None:
@@ -340,13 +351,30 @@ class Printer(Generic[Caller]):
 
         link.post("gcode/script", {"script": script}, answered)
 
-    async def _end_of_wait(self, job: Job, wait_s: float) -> None:
+    def _run_in_time(self, job: Job, wait_s: float) -> None:
         """The wait is for readiness: a script that waits for its turn on a ready printer keeps its place."""
-        await trio.sleep(wait_s)
-        if self.state.ready:
-            job.when_ready = job.outlives_link = False
-        else:
-            self.scripts.give_up(job, CallError(f"{self.name} was not ready within {wait_s:g} s: {self.state.message}"))
+        over = trio.CancelScope()
+        tell = job.done
+
+        def done(error: RouterError | None) -> None:
+            over.cancel()
+            tell(error)
+
+        async def end_of_wait() -> None:
+            with over:
+                await trio.sleep(wait_s)
+                if self.state.ready:
+                    job.when_ready = job.outlives_link = False
+                    return
+                why = f"{self.name} was not ready within {wait_s:g} s: {self.state.message}"
+                self.scripts.give_up(job, CallError(why))
+
+        job.done = done
+        job.when_ready = job.outlives_link = True
+        self.scripts.put(job)
+        if self._nursery is not None:
+            self._nursery.start_soon(end_of_wait)
+        self._pump()
 
     # -- the console ---------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ refuses it refuses by CallError.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -36,8 +37,8 @@ _MAP = msgspec.json.Decoder(dict[str, Raw])
 
 def gcode_script(router: Router, request: Request, params: messages.ScriptParams) -> None:
     """router/gcode/script: run G-code on another printer; answered when it is done, perhaps in an hour."""
-    if params.wait < 0:
-        raise CallError(f"parameter 'wait': {params.wait:g} s is less than 0")
+    if not 0 <= params.wait < math.inf:
+        raise CallError(f"parameter 'wait': {params.wait:g} is no number of seconds")
     router.target(request, params.target).run(script_job(request, params.script), params.wait)
 
 

@@ -131,7 +131,10 @@ class Router:
             if not target.state.ready:
                 raise CallError(f"{target.name} is not ready: {target.state.state}, {target.state.message}")
             script = handler.template.fill(texts)
-            target.run(Job(lambda: script, done, size_bytes=len(script.exact)))
+            target.run(Job(lambda: script, done, size_bytes=max(1, len(script.exact))))
+        elif handler.endpoint == "gcode/script" and isinstance(text := context.get("script"), str):
+            given = gcode.Script.of(text)  # in the queue, as every script, so that they stay in order
+            target.run(Job(lambda: given, done, size_bytes=max(1, len(text))))
         else:
             target.call(handler.endpoint, dict(context), lambda answer: done(_error(answer)))
 
@@ -195,11 +198,18 @@ def _error(answer: Answer) -> RouterError | None:
 
 
 def _peek(request: Request, params: bytes) -> None:
-    """Note whom to answer even where the parameters as a whole turn out to be wrong."""
+    """Note whom to answer even where the parameters as a whole turn out to be wrong.
+
+    Raises CallError for a callback that is no macro's name: values must never be read as anything but parameters.
+    """
     try:
         given = _PEEK.decode(params or b"{}")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return
-    for key in ("target", "gcode_callback", "error_callback"):
+    if isinstance(target := given.get("target"), str):
+        request.target = target
+    for key in ("error_callback", "gcode_callback"):
         if isinstance(text := given.get(key), str):
+            if not gcode.is_macro_name(text):
+                raise CallError(f"parameter '{key}': {text!r} is not the name of a macro that Klipper can call")
             setattr(request, key, text)

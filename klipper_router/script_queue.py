@@ -89,11 +89,14 @@ class ScriptQueue:
         if isinstance(error, KlipperError) and script is not None and job._sent == script.exact:
             rest = script.after_malformed(str(error))
             if rest is not None:
-                self._reads_quotes = False
                 job._sent = rest
                 return rest
-        if error is None and script is not None and self._is_trial(job):
-            self._reads_quotes = True
+        if error is None and script is not None and script.exact != script.plain:
+            # Only from a success: a line of a user that is malformed in either spelling tells nothing of this Klipper.
+            if job._sent != script.exact:
+                self._reads_quotes = False
+            elif self._reads_quotes is None:
+                self._reads_quotes = True
         self._under_way.remove(job)
         job.done(error)
         return None

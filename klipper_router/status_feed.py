@@ -99,7 +99,7 @@ class StatusFeed(Generic[Caller]):
                 raise answer
             status = self._read(answer)
         except RouterError as error:
-            # No Klipper known refuses what is sent here; asking again at once could go on for ever.
+            # No Klipper known refuses what is sent here; it is asked again at the next `refresh`, not at once for ever.
             log.error("%s: objects/subscribe failed: %s", self._printer, error)
             self._asking = False
             return

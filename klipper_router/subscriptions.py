@@ -10,6 +10,7 @@ field (``info.current_layer``) is looked into.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
 
@@ -19,6 +20,8 @@ from klipper_router.errors import CallError
 from klipper_router.messages import Objects, Status
 
 Caller = TypeVar("Caller")
+
+_INDEX = re.compile(r"[0-9]{1,9}")
 
 # (object, field as wanted: dotted fields stay dotted) -> JSON text
 Values = dict[tuple[str, str], bytes]
@@ -196,11 +199,14 @@ def _base(field: str) -> str:
 
 def _pick(value: bytes, field: str) -> bytes:
     """The JSON text of the part of ``value`` that the dots of ``field`` lead to; null where they lead nowhere."""
-    part = msgspec.json.decode(value)
+    try:
+        part = msgspec.json.decode(value)
+    except (msgspec.DecodeError, RecursionError):  # 1e400, or nested too deep: valid as long as nobody looks into it
+        return b"null"
     for step in field.split(".")[1:]:
         if isinstance(part, dict):
             part = part.get(step)
-        elif isinstance(part, list) and step.isdecimal() and int(step) < len(part):
+        elif isinstance(part, list) and _INDEX.fullmatch(step) and int(step) < len(part):
             part = part[int(step)]
         else:
             return b"null"

@@ -11,10 +11,12 @@ text of M117, M118, M23               the text; Klipper hands these the rest of 
 another traditional command (M104)    a number; anything else is an error, as letters would be parameters
 command, or a parameter's name        nothing: refused when the handler is registered
 comment, or not a context-like name   it is left alone
+behind a line number (N5 …)           nothing: refused, as Klipper would look for a command in the value
 ====================================  ==============================================================
 
 A handler of one line without placeholders, whose command is an extended one, gets the context appended as
-``KEY='value'`` parameters.
+``KEY='value'`` parameters. Where Klipper would read such a line otherwise than it is written (a quote that is not
+closed, a name that gets longer in upper case), it is refused when the handler is registered.
 """
 
 from __future__ import annotations
@@ -63,10 +65,12 @@ class Template:
                 self._parts.append("\n")
             self._parts += _parse_line(line)
         has_slots = any(isinstance(part, _Slot) for part in self._parts)
-        command = gcode.command_name(text)
-        self._appends = not has_slots and len(lines) == 1 and bool(command) and not gcode.is_traditional(command)
+        command, _ = gcode.command_word(text)
+        takes_parameters = bool(command) and not gcode.is_traditional(command) and not gcode.is_numbered(text)
+        self._appends = takes_parameters and not has_slots and len(lines) == 1
         if self._appends:
-            self._parts = [text[: _code_end(text)].rstrip()]
+            _check_extended(text, command)
+            self._parts = [_code(text)]
 
     def fill(self, context: Mapping[str, str]) -> gcode.Script:
         """The G-code for one event. Raises CallError naming a key that ``context`` lacks or cannot be carried."""
@@ -98,59 +102,90 @@ def _parse_line(line: str) -> list[str | _Slot]:
     slots = list(_PLACEHOLDER.finditer(line))
     if not slots:
         return [line]
-    command = gcode.command_name(line)
-    command_end = line.find(command) + len(command)
+    command, command_end = gcode.command_word(line)
     code_end = len(line) if gcode.takes_text(command) else _code_end(line)
     parts: list[str | _Slot] = []
     done = 0
     for slot in slots:
         if slot.start() >= code_end:
             break
+        if gcode.is_numbered(line):
+            raise CallError(f"{slot[0]} in {line.strip()!r}: a line that begins with a line number takes no values")
         if slot.start() < command_end:
             raise CallError(f"{slot[0]} stands in the place of a command in {line.strip()!r}; it can only be a value")
-        fit = _fit_at(line, slot.start(), command)
+        fit = _fit_at(line, slot, command)
         parts += [line[done : slot.start()], _Slot(slot[1], fit, gcode.is_traditional(command))]
         done = slot.end()
     return [*parts, line[done:]]
 
 
-def _fit_at(line: str, position: int, command: str) -> Callable[[str], str]:
+def _fit_at(line: str, slot: re.Match[str], command: str) -> Callable[[str], str]:
     if gcode.takes_text(command):
         return gcode.one_line
     if gcode.is_traditional(command):
         return _fit_number
-    _, quote, in_value = next(met for met in _walk(line) if met[0] == position)
-    if not in_value:
-        name = line[position : line.index("}", position) + 1]
-        raise CallError(f"{name} in {line.strip()!r} must be a parameter's value, as in KEY={name}")
-    return {"'": _fit_single_quotes, '"': _fit_double_quotes}.get(quote, gcode.word)
+    _check_extended(line, command)
+    place = next(place for place in _walk(line) if place.at == slot.start())
+    if not place.in_value:
+        raise CallError(f"{slot[0]} in {line.strip()!r} must be a parameter's value, as in KEY={slot[0]}")
+    if place.escaped:
+        raise CallError(f"{slot[0]} in {line.strip()!r} stands after a backslash, which would change its value")
+    return {"'": _fit_single_quotes, '"': _fit_double_quotes}.get(place.quote, gcode.word)
+
+
+def _check_extended(line: str, command: str) -> None:
+    """Raises CallError for a line in which Klipper would look for a value where it does not stand."""
+    if len(command.upper()) != len(command):
+        # gcode.py get_raw_command_parameters: as many characters are skipped as the name has in upper case
+        raise CallError(f"write {command!r} in {line.strip()!r} as Klipper knows it: {command.upper()}")
+    *_, end = _walk(_code(line))
+    if end.quote or end.escaped:
+        raise CallError(f"a quote is not closed, or nothing follows a backslash, in {line.strip()!r}")
+
+
+def _code(line: str) -> str:
+    """The line of an extended command without its comment."""
+    return line[: _code_end(line)].rstrip()
 
 
 def _code_end(line: str) -> int:
     """Where the comment of an extended command begins: at the first ``#`` or ``;`` outside quotes."""
-    for index, state, _ in _walk(line):
-        if not state and line[index] in "#;":
-            return index
-    return len(line)
+    return next(
+        (place.at for place in _walk(line) if line[place.at : place.at + 1] in ("#", ";") and place.is_bare),
+        len(line),
+    )
 
 
-def _walk(line: str) -> Iterator[tuple[int, str, bool]]:
-    """Each character as shlex (posix) meets it: index, the open quote or '', whether a ``=`` came in its word."""
-    state = ""
-    in_value = False
-    escaped = False
+class _Place(NamedTuple):
+    """Where a character of a line stands, for shlex (posix)."""
+
+    at: int
+    quote: str  # the quote that is open, or ''
+    escaped: bool  # whether it follows a backslash that counts
+    in_value: bool  # whether a ``=`` came before in its word
+
+    @property
+    def is_bare(self) -> bool:
+        return not self.quote and not self.escaped
+
+
+def _walk(line: str) -> Iterator[_Place]:
+    """The place of each character, and at last that of the line's end."""
+    quote = ""
+    in_value = escaped = False
     for index, character in enumerate(line):
-        yield index, state, in_value
+        yield _Place(index, quote, escaped, in_value)
         if escaped:
             escaped = False
-        elif character == "\\" and state != "'":
+        elif character == "\\" and quote != "'":
             escaped = True
-        elif state:
-            if character == state:
-                state = ""
+        elif quote:
+            if character == quote:
+                quote = ""
         elif character in "'\"":
-            state = character
+            quote = character
         elif character in " \t\r":
             in_value = False
         elif character == "=":
             in_value = True
+    yield _Place(len(line), quote, escaped, in_value)

@@ -1,0 +1,123 @@
+"""Who handles which event: in the order of registration, each once, until the caller goes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from klipper_router.errors import CallError
+from klipper_router.events import (
+    MAX_HANDLERS_PER_CALLER,
+    EventRegistry,
+    FrameHandler,
+    GcodeHandler,
+    Handler,
+    WebhookHandler,
+    context_texts,
+    parse_context,
+)
+from klipper_router.template import Template
+
+CALLERS = st.sampled_from(["main", "led", "client"])
+EVENTS = st.sampled_from(["router/ready", "led/status_ready", ""])
+GCODES = st.sampled_from(["A", "B", "C", "pause_resume/pause", None])
+
+
+class Registry(RuleBasedStateMachine):
+    """The registry beside a plain list of (event, caller, gcode, handler) in the order of registration."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.registry: EventRegistry[str] = EventRegistry()
+        self.naive: list[tuple[str, str, str | None, Handler]] = []
+        self.made = 0
+
+    @rule(caller=CALLERS, event=EVENTS, gcode=GCODES)
+    def subscribe(self, caller: str, event: str, gcode: str | None) -> None:
+        self.made += 1
+        handler = WebhookHandler(f"target {self.made}", "x")
+        self.registry.subscribe(caller, event, gcode, handler)
+        for place, (e, c, g, _) in enumerate(self.naive):
+            if (e, c, g) == (event, caller, gcode):
+                self.naive[place] = (event, caller, gcode, handler)
+                return
+        self.naive.append((event, caller, gcode, handler))
+
+    @rule(caller=CALLERS, event=EVENTS, gcode=GCODES)
+    def unsubscribe(self, caller: str, event: str, gcode: str | None) -> None:
+        kept = [h for h in self.naive if not (h[0] == event and h[1] == caller and gcode in (None, h[2]))]
+        assert self.registry.unsubscribe(caller, event, gcode) == len(self.naive) - len(kept)
+        self.naive = kept
+
+    @rule(caller=CALLERS)
+    def drop(self, caller: str) -> None:
+        self.registry.drop(caller)
+        self.naive = [h for h in self.naive if h[1] != caller]
+
+    @invariant()
+    def handlers_are_those_registered_in_their_order(self) -> None:
+        for event in ("router/ready", "led/status_ready", "", "never"):
+            assert self.registry.handlers(event) == [(c, h) for e, c, _, h in self.naive if e == event]
+        for caller in ("main", "led", "client", "nobody"):
+            assert self.registry.count(caller) == sum(h[1] == caller for h in self.naive)
+
+    @invariant()
+    def an_event_without_handlers_takes_no_memory(self) -> None:
+        assert set(self.registry._handlers) == {h[0] for h in self.naive}
+
+
+TestRegistry = Registry.TestCase
+
+
+def test_one_caller_cannot_fill_the_memory_and_others_are_not_held_up() -> None:
+    registry: EventRegistry[str] = EventRegistry()
+    handler = GcodeHandler("main", Template("FOO"))
+    for number in range(MAX_HANDLERS_PER_CALLER):
+        registry.subscribe("main", f"event {number}", "FOO", handler)
+    with pytest.raises(CallError, match=f"{MAX_HANDLERS_PER_CALLER} event handlers"):
+        registry.subscribe("main", "one more", "FOO", handler)
+    assert registry.handlers("one more") == []
+    registry.subscribe("main", "event 0", "FOO", FrameHandler({}))  # the same again is no further one
+    assert registry.handlers("event 0") == [("main", FrameHandler({}))]
+    registry.subscribe("led", "one more", "FOO", handler)
+    assert registry.handlers("one more") == [("led", handler)]
+
+
+@pytest.mark.parametrize(
+    ("context", "values"),
+    [
+        (None, {}),
+        ("", {}),
+        (" , ,", {}),
+        ("lane=1,length=1200", {"lane": "1", "length": "1200"}),
+        (" lane = 1 , note=a=b ,", {"lane": "1", "note": "a=b"}),
+        ("lane=", {"lane": ""}),
+        ("lane=1,lane=2", {"lane": "2"}),
+        ({"lane": 1, "x": [None]}, {"lane": 1, "x": [None]}),
+    ],
+)
+def test_a_context_is_a_map_or_text_of_keys_and_values(context: Any, values: dict[str, Any]) -> None:
+    assert parse_context(context) == values
+
+
+@pytest.mark.parametrize(("context", "part"), [("lane", "lane"), ("a=1, lane 1", "lane 1"), (" =3", "=3")])
+def test_a_context_that_is_neither_names_the_part_that_is_wrong(context: str, part: str) -> None:
+    with pytest.raises(CallError) as caught:
+        parse_context(context)
+    assert str(caught.value) == f"context {context!r}: {part!r} is not KEY=VALUE"
+
+
+def test_a_contexts_values_become_texts_by_the_rules_of_a_status() -> None:
+    context = {"text": 'a"b\\é', "yes": True, "no": False, "none": None, "n": 1.5, "list": [1, "x"], "map": {"a": None}}
+    assert context_texts(context) == {
+        "text": 'a"b\\é',
+        "yes": "True",
+        "no": "False",
+        "none": "None",
+        "n": "1.5",
+        "list": '[1,"x"]',
+        "map": '{"a":null}',
+    }
