@@ -61,10 +61,10 @@ class StatusFeed(Generic[Caller]):
 
     def refresh(self) -> None:
         """Ask Klipper for the union of all wants, unless that is what it was asked for already."""
-        union = self.following.union()
-        if self._link is None or self._asking or union == self._acknowledged:
+        if self._link is None or self._asking or self.following.union() == self._acknowledged:
             return
         self._asking = True
+        union = self.following.ask()
         turn = self._turn
         self._link.post(
             "objects/subscribe",

@@ -105,7 +105,7 @@ class Following(Generic[Caller]):
     def subscribe(self, caller: Caller, callback: str, objects: Objects) -> Subscription[Caller]:
         """Add a subscription in the place of the caller's older one with this callback, if there is one.
 
-        It has news at once when everything that it wants is known already; else ask for `union`.
+        It has news at once when everything that it wants is known already; else `ask`.
         Raises CallError when the caller has too many.
         """
         if (caller, callback) not in self._subscriptions and len(self.of(caller)) >= MAX_SUBSCRIPTIONS_PER_CALLER:
@@ -136,6 +136,11 @@ class Following(Generic[Caller]):
                 elif have is not None:
                     have.update((_base(field), None) for field in fields)
         return {name: None if fields is None else list(fields) for name, fields in wants.items()}
+
+    def ask(self) -> Objects:
+        """The union, to be asked for now. Until the answer nothing is told from what was known before."""
+        self._asked = {}
+        return self.union()
 
     def snapshot(self, asked: Objects, status: Status, *, has_objects: bool) -> list[Subscription[Caller]]:
         """Klipper's answer to a subscription of ``asked``. Returns who has news.
@@ -186,9 +191,11 @@ class Following(Generic[Caller]):
         if not self._covers(subscription.objects):
             return False  # asked for after this snapshot was; the next one is its first
         subscription.live = True
-        for name in subscription.objects:
+        for name, wanted in subscription.objects.items():
             if name in self._values and (self._has_objects or name == WEBHOOKS):
-                subscription.offer(name, self._values[name])
+                # Klipper gives null for a field that the object lacks, but leaves it out when another wants all fields.
+                lacking = {} if wanted is None else {_base(field): b"null" for field in wanted}
+                subscription.offer(name, lacking | self._values[name])
         return subscription.has_news
 
 

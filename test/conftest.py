@@ -1,12 +1,22 @@
-"""Fixtures for tests that run whole processes: which Klippy is run is the folder's choice (fixture ``backend``)."""
+"""What all tests share: the same examples in every run, and fleets of processes.
+
+Which Klippy a fleet is made of is the folder's choice (fixture ``backend``). HYPOTHESIS_PROFILE=explore tries new
+examples instead, many of them.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 
 import pytest
+from hypothesis import settings
 
 from test.fleet import Backend, Fleet, fleet
+
+settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
+settings.register_profile("explore", deadline=None, max_examples=3000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
 @pytest.fixture

@@ -80,8 +80,7 @@ class Follower:
             if name in reported and (has_objects or name == WEBHOOKS):
                 for field in reported[name] if wanted is None else wanted:
                     base, *steps = field.split(".")
-                    if base in reported[name]:
-                        known[name, field] = pick(reported[name][base], steps)
+                    known[name, field] = pick(reported[name].get(base), steps)
         return known
 
     def take(self) -> Values:
@@ -143,7 +142,8 @@ class KlipperAndFollowers(RuleBasedStateMachine):
     @precondition(lambda self: self.connected and self.request is None)
     @rule()
     def ask(self) -> None:
-        self.request = self.following.union()
+        self.request = self.following.ask()
+        self.asked = {}
         for name, fields in OWN_WANTS.items():
             assert covers(self.request, {name: fields})
         for follower in self.followers.values():
