@@ -6,16 +6,17 @@ request with an id always gets exactly one ``result`` or ``error``; one without 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import itertools
 import logging
 import os
 import socket
 import stat
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 import trio
@@ -43,6 +44,7 @@ MAX_CLIENT_OUTBOX_BYTES = 8 * 1024 * 1024
 MAX_REQUESTS_UNDER_WAY = 200
 # How long a client that sends no more is given its answers.
 LINGER_S = 5.0
+LOCK_WITHIN_S = 2.0
 
 _REQUEST = msgspec.json.Decoder(messages.FromClient)
 _ONLY_ID = msgspec.json.Decoder(messages.OnlyId)
@@ -217,7 +219,7 @@ def _list_endpoints(router: Router) -> object:
 _SOCKET_METHODS: dict[str, Callable[[Router], object]] = {"info": _info, "list_endpoints": _list_endpoints}
 
 
-@contextmanager
+@contextlib.contextmanager
 def bound_socket(path: str) -> Iterator[trio.socket.SocketType]:
     """A listening socket at ``path`` (mode 0660), removed at the end; a stale file is replaced.
 
@@ -225,34 +227,50 @@ def bound_socket(path: str) -> Iterator[trio.socket.SocketType]:
     """
     file = Path(path)
     try:
-        with _lock(file), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            _remove_stale(file)
-            sock.bind(path)
-            try:
-                # Between bind and listen nobody can connect, so the mode holds from the first client on.
-                file.chmod(SOCKET_MODE)
-                sock.listen(BACKLOG)
-                sock.setblocking(False)
-                yield trio.socket.from_stdlib_socket(sock)
-            finally:
-                file.unlink(missing_ok=True)
+        with _locked(file.parent):
+            sock = _bind(file)
     except OSError as error:
         raise ConfigError(f"[router] sock {path}: {error.strerror or error}") from error
-
-
-@contextmanager
-def _lock(file: Path) -> Iterator[IO[str]]:
-    """Two routers that start at once cannot both take the other's file for a stale one."""
-    lock_file = file.with_name(file.name + ".lock")
-    with lock_file.open("w") as lock:
+    with sock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"another router is running: it holds {lock_file}") from None
-        try:
-            yield lock
+            yield trio.socket.from_stdlib_socket(sock)
         finally:
-            lock_file.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
+
+
+def _bind(file: Path) -> socket.socket:
+    """Raises OSError, ConfigError."""
+    _remove_stale(file)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(str(file))
+        # Between bind and listen nobody can connect, so the mode holds from the first client on.
+        file.chmod(SOCKET_MODE)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Two routers that start at once must not both take the other's file for a stale one. Raises OSError."""
+    folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        give_up_at = time.monotonic() + LOCK_WITHIN_S
+        while True:
+            try:
+                fcntl.flock(folder_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > give_up_at:
+                    raise ConfigError(f"{folder} is locked by another process") from None
+                time.sleep(0.02)
+        yield
+    finally:
+        os.close(folder_fd)
 
 
 def _remove_stale(file: Path) -> None:
@@ -283,7 +301,10 @@ async def serve(router: Router, sock: trio.socket.SocketType) -> None:
             clients.acquire_nowait()
         except trio.WouldBlock:
             log.warning("a client was refused: there are %d already", MAX_CLIENTS)
-            await stream.aclose()
+            refusal = messages.ErrorBody(f"the router has {MAX_CLIENTS} clients already")
+            async with stream:
+                with trio.move_on_after(1), contextlib.suppress(trio.BrokenResourceError):
+                    await stream.send_all(messages.encode({"id": None, "error": refusal}))
             return
         try:
             await Client(router, stream).serve()

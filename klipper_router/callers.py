@@ -83,6 +83,8 @@ class PrinterCaller:
 
     def __init__(self, printer: Printer[Caller]) -> None:
         self.printer = printer
+        # One for each callback under way or waiting for its turn; bounded by the subscriptions that a caller may have.
+        self._callbacks: dict[tuple[str, str], Job] = {}
 
     @property
     def name(self) -> str:
@@ -114,26 +116,43 @@ class PrinterCaller:
 
     def deliver(self, target: Printer[Caller], subscription: Subscription[Caller]) -> None:
         """At most one callback per subscription is under way; what changes meanwhile is merged into the next."""
-        if subscription.queued:
+        following, callback = target.feed.following, subscription.callback
+        key = (target.name, callback)
+        if key in self._callbacks:
             return
-        subscription.queued = True
 
         def render() -> gcode.Script | None:
-            values = {} if subscription.ended else subscription.take()
+            # Whichever subscription has this callback by now: one may have taken the other's place.
+            current = following.get(self, callback)
+            values = current.take() if current is not None else {}
             if not values:
                 return None
-            log.debug("%s → %s: %s (%d values)", target.name, self.name, subscription.callback, len(values))
-            return gcode.command_line(subscription.callback, status_parameters(values))
+            log.debug("%s → %s: %s (%d values)", target.name, self.name, callback, len(values))
+            return gcode.command_line(callback, status_parameters(values))
 
         def done(error: RouterError | None) -> None:
-            subscription.queued = False
+            del self._callbacks[key]
             if error is not None:
                 # Klipper has shown it on this printer's console already.
-                log.warning("%s: callback %s failed: %s", self.name, subscription.callback, error)
-            if subscription.has_news and not subscription.ended and self.printer.state.connected:
-                self.deliver(target, subscription)
+                log.warning("%s: callback %s failed: %s", self.name, callback, error)
+            current = following.get(self, callback)
+            if current is not None and current.has_news and self.printer.state.connected:
+                self.deliver(target, current)
 
-        self.printer.run(Job(render, done, when_ready=True))
+        self._forget_ended(target)
+        job = self._callbacks[key] = Job(render, done, when_ready=True)
+        try:
+            self.printer.run(job)
+        except CallError as error:
+            del self._callbacks[key]
+            log.warning("%s: callback %s is not run: %s", self.name, callback, error)
+
+    def _forget_ended(self, target: Printer[Caller]) -> None:
+        """A macro that subscribes and unsubscribes under ever new names must not fill the queue."""
+        for (name, callback), job in list(self._callbacks.items()):
+            gone = name == target.name and target.feed.following.get(self, callback) is None
+            if gone and self.printer.scripts.withdraw(job):
+                del self._callbacks[name, callback]
 
     def push_event(self, response_template: Mapping[str, Any], event: str, context: Mapping[str, Any]) -> None:
         raise NotImplementedError("a printer handles events by G-code")  # refused when it subscribes

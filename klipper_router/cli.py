@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import sys
 from pathlib import Path
@@ -83,10 +82,10 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
     for sub in (status, watch, call):
         _add_common(sub, sub=True)
         sub.add_argument("--sock", metavar="PATH", help="the router's socket (default: that of the configuration)")
-    watch.add_argument("--interval", metavar="S", type=float, default=1.0, help="seconds between looks (default: 1)")
+    watch.add_argument("--interval", metavar="S", type=_seconds, default=1.0, help="seconds between looks (default: 1)")
     call.add_argument("method", metavar="METHOD", help="for example router/printers/list")
     call.add_argument("params", metavar="JSON", nargs="?", default="{}", help='for example \'{"target": "main"}\'')
-    call.add_argument("--timeout", metavar="S", type=float, help="give up after S seconds (default: never)")
+    call.add_argument("--timeout", metavar="S", type=_seconds, help="give up after S seconds (default: never)")
     demo = commands.add_parser("demo", help="three virtual printers and a router: a print, told as a timeline")
     demo.add_argument("-v", "--verbose", action="store_true", help="show each route as well")
     test = commands.add_parser("test", help="run scenarios: folders of printer configurations and a scenario.yaml")
@@ -109,11 +108,14 @@ def _add_common(parser: argparse.ArgumentParser, *, sub: bool = False) -> None:
     )
 
 
-def log_to_stderr(*, verbose: bool) -> None:
-    """Log lines for people and journals; under systemd the journal adds the time."""
-    time = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
-    level = logging.DEBUG if verbose else logging.INFO
-    logging.basicConfig(stream=sys.stderr, level=level, format=f"{time}%(levelname)-7s %(message)s")
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return seconds
 
 
 def _config_file(options: argparse.Namespace) -> Path:
@@ -126,14 +128,11 @@ def _config_file(options: argparse.Namespace) -> Path:
 def _run(options: argparse.Namespace) -> int:
     import trio
 
-    from klipper_router import app, config
+    from klipper_router import app, config, log
 
     loaded = config.load(_config_file(options))
-    log_to_stderr(verbose=options.verbose)
-    try:
-        trio.run(app.serve_until_signal, loaded)
-    except* ConfigError as group:
-        raise group.exceptions[0] from None
+    log.to_stderr(verbose=options.verbose)
+    trio.run(app.serve_until_signal, loaded)
     return 0
 
 

@@ -15,9 +15,19 @@ from klipper_router.framing import FrameSplitter, TooLong
 def call(sock_path: str, method: str, params: Any, timeout_s: float | None = None) -> Any:
     """The result of one request.
 
-    Raises CallError when the router answers with an error, ProtocolError when it answers nonsense, OSError when
-    there is no router (TimeoutError after ``timeout_s`` without an answer).
+    Raises CallError when the router answers with an error, when there is none, or when it has not answered within
+    ``timeout_s``; ProtocolError when it answers nonsense.
     """
+    try:
+        return _call(sock_path, method, params, timeout_s)
+    except TimeoutError:
+        raise CallError(f"the router at {sock_path} has not answered within {timeout_s:g} s") from None
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise CallError(f"no router answers at {sock_path}: {why}. Is it running? Give -c or --sock") from None
+
+
+def _call(sock_path: str, method: str, params: Any, timeout_s: float | None) -> Any:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(timeout_s)
         sock.connect(sock_path)

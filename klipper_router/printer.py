@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -33,6 +33,8 @@ REDIAL_MIN_S = 0.1
 # Low enough that a printer is back within 2 s of its socket, jitter included; a dial costs some 50 µs.
 REDIAL_MAX_S = 1.0
 REDIAL_JITTER = 0.2
+# A Klippy that dies sooner than this, again and again, is not redialled faster and faster.
+SETTLED_AFTER_S = 5.0
 # A healthy Klippy answers `info` at once, whatever it is doing (its G-code does not hold it up).
 IDENTIFY_WITHIN_S = 10.0
 PING_AFTER_S = 5.0
@@ -83,7 +85,8 @@ class Printer(Generic[Caller]):
         self._commands: frozenset[str] = frozenset()
         self._console = Console()
         self._console_queued = False
-        self._pumping = False
+        self._hooks: dict[tuple[str, str], Job] = {}
+        self._pumping = self._pump_again = False
         self._nursery: trio.Nursery | None = None
 
     # -- what the router asks of it ------------------------------------------------------------------------------
@@ -104,28 +107,27 @@ class Printer(Generic[Caller]):
             raise CallError(f"{self.name} is not connected: {self.state.message}")
         self._put(job)
 
-    def run_hook(
-        self, macro: str, parameters: Sequence[tuple[str, str]] = (), done: Callable[[], None] | None = None
-    ) -> None:
+    def run_hook(self, macro: str, parameters: Sequence[tuple[str, str]]) -> None:
         """Run one of the macros that a printer may define; nothing is run where it does not define it.
 
-        ``done`` is called when it ran, failed or need not run, but not when the connection is lost.
+        It takes the place of the same hook about the same printer (the first parameter) that still waits: a busy
+        printer may have to be told of another that comes and goes for hours, and the newest is what it needs.
         """
+        key = (macro, parameters[0][1])
+        if waiting := self._hooks.pop(key, None):
+            self.scripts.withdraw(waiting)
 
-        def on_done(error: RouterError | None) -> None:
-            if isinstance(error, KlipperError):
+        def done(error: RouterError | None) -> None:
+            if self._hooks.get(key) is job:
+                del self._hooks[key]
+            if error is not None:
                 log.warning("%s: %s failed: %s", self.name, macro, error)
-            if done is not None and not isinstance(error, LinkLost):
-                done()
 
-        def render() -> gcode.Script | None:
-            return gcode.command_line(macro, parameters) if self.defines(macro) else None
+        job = self._hooks[key] = Job(lambda: self._hook(macro, parameters), done, when_ready=True)
+        self._put(job)
 
-        try:
-            # Counted: a busy printer may be told of another that comes and goes for hours.
-            self._put(Job(render, on_done, when_ready=True, size_bytes=len(macro)))
-        except CallError as error:
-            log.error("%s: %s is not run: %s", self.name, macro, error)
+    def _hook(self, macro: str, parameters: Sequence[tuple[str, str]] = ()) -> gcode.Script | None:
+        return gcode.command_line(macro, parameters) if self.defines(macro) else None
 
     def tell_console(self, text: str) -> None:
         """Show an error to whoever watches this printer's console; the oldest is dropped when too many wait."""
@@ -164,10 +166,11 @@ class Printer(Generic[Caller]):
         delay_s = REDIAL_MIN_S
         async with trio.open_nursery() as self._nursery:
             while True:
+                dialled_at = trio.current_time()
                 was_connected, why = await self._link_once()
-                if was_connected:
+                if was_connected and trio.current_time() - dialled_at > SETTLED_AFTER_S:
                     delay_s = REDIAL_MIN_S
-                elif why != self.state.message:
+                elif not was_connected and why != self.state.message:
                     log.warning("%s: cannot connect to %s: %s (retrying)", self.name, self.sock, why)
                 self._step(printer_state.lost(self.state, why))  # nothing happens, but for the reason
                 await trio.sleep(delay_s * random.uniform(1 - REDIAL_JITTER, 1 + REDIAL_JITTER))
@@ -310,33 +313,43 @@ class Printer(Generic[Caller]):
                 return
             self._learn_commands(answer)
             if self.on_connect:
-                self._put(Job(lambda: gcode.Script.of(self.on_connect), self._on_connect_done, when_ready=True))
-            self.run_hook("ROUTER_ON_READY", done=lambda: self._step(printer_state.greeted(self.state)))
+                self._put(Job(lambda: gcode.Script.of(self.on_connect), self._on_connect_done))
+            self._put(Job(lambda: self._hook("ROUTER_ON_READY"), self._on_ready_done))
 
         link.post("gcode/help", {}, learned)
 
+    def _on_ready_done(self, error: RouterError | None) -> None:
+        if isinstance(error, LinkLost):
+            return
+        if error is not None:
+            log.warning("%s: ROUTER_ON_READY failed: %s", self.name, error)
+        self._step(printer_state.greeted(self.state))
+
     def _on_connect_done(self, error: RouterError | None) -> None:
-        if isinstance(error, KlipperError):
+        if error is not None and not isinstance(error, LinkLost):
             log.warning("%s: on_connect failed: %s", self.name, error)
 
     # -- the queue -----------------------------------------------------------------------------------------------
 
     def _put(self, job: Job) -> None:
-        """Queue a job of the router's own. Raises CallError only when it is a counted one."""
+        """Queue a job. Raises CallError only when it is a counted one."""
         self.scripts.put(job)
         self._pump()
 
     def _pump(self) -> None:
         """Send what may be sent now."""
+        self._pump_again = True
         if self._pumping:
-            return  # from below: a script that cannot be sent is answered at once, and a thousand may wait behind it
+            return  # from below: a job may be done at once, and a thousand may wait behind it
         self._pumping = True
         try:
-            while (link := self._link) is not None and link.lost is None:
-                turn = self.scripts.next(ready=self.state.ready)
-                if turn is None:
-                    break
-                self._send(link, *turn)
+            while self._pump_again:
+                self._pump_again = False
+                while (link := self._link) is not None and link.lost is None:
+                    turn = self.scripts.next(ready=self.state.announced)
+                    if turn is None:
+                        break
+                    self._send(link, *turn)
         finally:
             self._pumping = False
 
@@ -363,11 +376,11 @@ class Printer(Generic[Caller]):
         async def end_of_wait() -> None:
             with over:
                 await trio.sleep(wait_s)
-                if self.state.ready:
+                if self.state.announced:
                     job.when_ready = job.outlives_link = False
                     return
-                why = f"{self.name} was not ready within {wait_s:g} s: {self.state.message}"
-                self.scripts.give_up(job, CallError(why))
+                why = "its ROUTER_ON_READY is not done" if self.state.ready else self.state.message
+                self.scripts.give_up(job, CallError(f"{self.name} was not ready within {wait_s:g} s: {why}"))
 
         job.done = done
         job.when_ready = job.outlives_link = True

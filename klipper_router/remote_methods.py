@@ -6,7 +6,6 @@ refuses it refuses by CallError.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +28,8 @@ _OF_THE_CONNECTION = {
     "register_remote_method": "the router's own methods are registered already",
 }
 # Klipper motion_report.py, adxl345.py …: these stream to the connection that asked, until it is closed.
-_STREAMS = re.compile(r".*/(dump_|subscribe)")
+_STREAMS = re.compile(r"(?!bed_mesh/dump_mesh).*/dump_")  # bed_mesh.py: dump_mesh is answered once
+MAX_WAIT_S = 86_400
 
 _STATUS = msgspec.json.Decoder(messages.StatusParams)
 _MAP = msgspec.json.Decoder(dict[str, Raw])
@@ -37,8 +37,8 @@ _MAP = msgspec.json.Decoder(dict[str, Raw])
 
 def gcode_script(router: Router, request: Request, params: messages.ScriptParams) -> None:
     """router/gcode/script: run G-code on another printer; answered when it is done, perhaps in an hour."""
-    if not 0 <= params.wait < math.inf:
-        raise CallError(f"parameter 'wait': {params.wait:g} is no number of seconds")
+    if not 0 <= params.wait <= MAX_WAIT_S:
+        raise CallError(f"parameter 'wait': {params.wait:g} is no number of seconds up to {MAX_WAIT_S}, a day")
     router.target(request, params.target).run(script_job(request, params.script), params.wait)
 
 

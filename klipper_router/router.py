@@ -126,6 +126,8 @@ class Router:
             owner.push_event(handler.response_template, event, context)
             return
         target = self.printers[handler.target]
+        if not target.state.connected:
+            raise CallError(f"{target.name} is not connected: {target.state.message}")
         log.debug("event %s → %s (handler of %s)", event, target.name, owner.name)
         if isinstance(handler, GcodeHandler):
             if not target.state.ready:

@@ -28,7 +28,7 @@ class Job:
 
     ``render`` is called when the turn comes, so that what is merged meanwhile goes along; None: no need any more.
     ``done`` is called exactly once: with None, or with why the script did not run to its end.
-    ``when_ready``: it waits while Klipper is not ready (others are left to Klipper to accept or refuse).
+    ``when_ready``: it waits until the printer is ready and greeted (others are left to Klipper to accept or refuse).
     ``outlives_link``: it waits for a lost connection to return, too.
     ``size_bytes``: what it counts against `MAX_SCRIPT_BYTES`; 0 for what is bounded by its maker.
     """
@@ -38,8 +38,8 @@ class Job:
     when_ready: bool = False
     outlives_link: bool = False
     size_bytes: int = 0
-    _script: Script | None = field(default=None, init=False)
-    _sent: str = field(default="", init=False)
+    script: Script | None = field(default=None, init=False)  # once rendered
+    sent: str = field(default="", init=False)  # what of it was sent last
 
 
 class ScriptQueue:
@@ -58,6 +58,8 @@ class ScriptQueue:
     def put(self, job: Job) -> None:
         """Take a job in. Raises CallError when there are too many: the job was not taken, `done` is not called."""
         if job.size_bytes:
+            if job.size_bytes > MAX_SCRIPT_BYTES:
+                raise CallError(f"a script of {job.size_bytes} bytes is too long, {MAX_SCRIPT_BYTES} are the most")
             if self._counted >= MAX_SCRIPTS or self._counted_bytes + job.size_bytes > MAX_SCRIPT_BYTES:
                 raise CallError(f"its queue is full ({self._counted} scripts, {self._counted_bytes} bytes wait)")
             self._count(job, 1)
@@ -69,9 +71,9 @@ class ScriptQueue:
             job = self._first(ready)
             if job is None:
                 return None
-            if job._script is None:
-                job._script = job.render()
-            if job._script is None:
+            if job.script is None:
+                job.script = job.render()
+            if job.script is None:
                 self._remove(job)
                 job.done(None)
                 continue
@@ -79,21 +81,21 @@ class ScriptQueue:
                 return None
             self._remove(job)
             self._under_way.append(job)
-            job._sent = job._script.plain if self._reads_quotes is False else job._script.exact
-            return job, job._sent
+            job.sent = job.script.plain if self._reads_quotes is False else job.script.exact
+            return job, job.sent
         return None
 
     def answered(self, job: Job, error: RouterError | None) -> str | None:
         """Klipper's answer to a job under way. Returns what is to be sent for it again, or None: it is done."""
-        script = job._script
-        if isinstance(error, KlipperError) and script is not None and job._sent == script.exact:
+        script = job.script
+        if isinstance(error, KlipperError) and script is not None and job.sent == script.exact:
             rest = script.after_malformed(str(error))
             if rest is not None:
-                job._sent = rest
+                job.sent = rest
                 return rest
         if error is None and script is not None and script.exact != script.plain:
             # Only from a success: a line of a user that is malformed in either spelling tells nothing of this Klipper.
-            if job._sent != script.exact:
+            if job.sent != script.exact:
                 self._reads_quotes = False
             elif self._reads_quotes is None:
                 self._reads_quotes = True
@@ -103,9 +105,15 @@ class ScriptQueue:
 
     def give_up(self, job: Job, error: RouterError) -> None:
         """Its time to wait is over. No-op for a job that is under way or done."""
-        if job in self._waiting:
-            self._remove(job)
+        if self.withdraw(job):
             job.done(error)
+
+    def withdraw(self, job: Job) -> bool:
+        """Take a waiting job back: neither rendered nor done. False when it is under way or done."""
+        if job not in self._waiting:
+            return False
+        self._remove(job)
+        return True
 
     def lose(self, error: RouterError) -> None:
         """The connection ended: what was under way may or may not have run, what waited did not."""
@@ -122,7 +130,7 @@ class ScriptQueue:
 
     def _is_trial(self, job: Job) -> bool:
         """Whether this job tells what Klipper can read, and so goes alone."""
-        return self._reads_quotes is None and job._script is not None and job._script.exact != job._script.plain
+        return self._reads_quotes is None and job.script is not None and job.script.exact != job.script.plain
 
     def _remove(self, job: Job) -> None:
         if self._waiting[0] is job:

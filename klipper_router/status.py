@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from klipper_router import client
-from klipper_router.errors import CallError
+from klipper_router.errors import CallError, RouterError
 
 ANSWER_WITHIN_S = 5.0
 
@@ -24,34 +24,32 @@ def show(sock: str) -> None:
 
 
 def watch(sock: str, interval_s: float) -> None:
-    """Show the table until interrupted, also while the router is away."""
-    with Live(console=Console(highlight=False), screen=True, auto_refresh=False) as live:
+    """Show the table until interrupted, also while the router is away. Raises CallError without a terminal."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        raise CallError("watch needs a terminal; `klipper-router status` prints the table once")
+    with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             try:
                 shown: Table | Text = _table(_printers(sock))
-            except CallError as error:
+            except RouterError as error:
                 shown = Text(str(error), style="red")
             live.update(shown, refresh=True)
             time.sleep(interval_s)
 
 
 def _printers(sock: str) -> list[dict[str, Any]]:
-    try:
-        printers: list[dict[str, Any]] = client.call(sock, "router/printers/list", {}, ANSWER_WITHIN_S)["printers"]
-    except TimeoutError:
-        raise CallError(f"the router at {sock} does not answer") from None
-    except OSError as error:
-        raise CallError(f"no router answers at {sock}: {error.strerror}. Is it running? Give -c or --sock") from None
+    printers: list[dict[str, Any]] = client.call(sock, "router/printers/list", {}, ANSWER_WITHIN_S)["printers"]
     return printers
 
 
 def _table(printers: list[dict[str, Any]]) -> Table:
     table = Table(header_style="bold")
-    for heading in ("printer", "connected", "ready", "state"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("subscriptions", justify="right")
-    table.add_column("queue", justify="right")
-    table.add_column("message", ratio=1)
+    for heading in ("printer", "connected", "ready", "state", "subs", "queue"):
+        is_number = heading in ("subs", "queue")
+        # The message is what gives way on a narrow terminal.
+        table.add_column(heading, no_wrap=True, min_width=len(heading), justify="right" if is_number else "left")
+    table.add_column("message", overflow="fold")
     for printer in printers:
         state = printer["state"]
         table.add_row(

@@ -37,15 +37,13 @@ OWN_WANTS: Objects = {WEBHOOKS: ["state", "state_message"]}
 class Subscription(Generic[Caller]):
     """One follower's wants on one printer, what it was given, and what it is still to be given."""
 
-    __slots__ = ("_delivered", "_pending", "callback", "caller", "ended", "live", "objects", "queued")
+    __slots__ = ("_delivered", "_pending", "callback", "caller", "live", "objects")
 
     def __init__(self, caller: Caller, callback: str, objects: Objects) -> None:
         self.caller = caller
         self.callback = callback
         self.objects = objects
         self.live = False  # updates count only after the first snapshot
-        self.ended = False
-        self.queued = False  # whether a callback is under way or waits for its turn; its caller keeps this
         self._pending: Values = {}
         self._delivered: Values = {}
 
@@ -98,6 +96,10 @@ class Following(Generic[Caller]):
     def __iter__(self) -> Iterator[Subscription[Caller]]:
         return iter(self._subscriptions.values())
 
+    def get(self, caller: Caller, callback: str) -> Subscription[Caller] | None:
+        """The caller's subscription with this callback."""
+        return self._subscriptions.get((caller, callback))
+
     def of(self, caller: Caller) -> list[Subscription[Caller]]:
         """The caller's subscriptions."""
         return [subscription for subscription in self if subscription.caller == caller]
@@ -121,7 +123,6 @@ class Following(Generic[Caller]):
         """Remove the caller's subscription with this callback, or all of the caller's; return what was removed."""
         gone = [old for old in self.of(caller) if callback in (None, old.callback)]
         for subscription in gone:
-            subscription.ended = True
             del self._subscriptions[caller, subscription.callback]
         return gone
 

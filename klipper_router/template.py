@@ -28,6 +28,9 @@ from typing import NamedTuple
 from klipper_router import gcode
 from klipper_router.errors import CallError
 
+# A handler's gcode is read character by character, while all printers wait; this is more than any needs.
+MAX_GCODE_CHARACTERS = 16_000
+
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _NUMBER = re.compile(r"[+-]?[0-9]*\.?[0-9]+")
 
@@ -57,6 +60,8 @@ class Template:
     """A handler's parsed G-code. Raises CallError when a placeholder stands where no value may go."""
 
     def __init__(self, text: str) -> None:
+        if len(text) > MAX_GCODE_CHARACTERS:
+            raise CallError(f"gcode of {len(text)} characters is too long, {MAX_GCODE_CHARACTERS} are the most")
         self.text = text
         lines = text.split("\n")
         self._parts: list[str | _Slot] = []
@@ -69,8 +74,7 @@ class Template:
         takes_parameters = bool(command) and not gcode.is_traditional(command) and not gcode.is_numbered(text)
         self._appends = takes_parameters and not has_slots and len(lines) == 1
         if self._appends:
-            _check_extended(text, command)
-            self._parts = [_code(text)]
+            self._parts = [_extended_code(text, command)]
 
     def fill(self, context: Mapping[str, str]) -> gcode.Script:
         """The G-code for one event. Raises CallError naming a key that ``context`` lacks or cannot be carried."""
@@ -103,7 +107,7 @@ def _parse_line(line: str) -> list[str | _Slot]:
     if not slots:
         return [line]
     command, command_end = gcode.command_word(line)
-    code_end = len(line) if gcode.takes_text(command) else _code_end(line)
+    fit_at, code_end = _fitting(line, command)
     parts: list[str | _Slot] = []
     done = 0
     for slot in slots:
@@ -113,47 +117,55 @@ def _parse_line(line: str) -> list[str | _Slot]:
             raise CallError(f"{slot[0]} in {line.strip()!r}: a line that begins with a line number takes no values")
         if slot.start() < command_end:
             raise CallError(f"{slot[0]} stands in the place of a command in {line.strip()!r}; it can only be a value")
-        fit = _fit_at(line, slot, command)
-        parts += [line[done : slot.start()], _Slot(slot[1], fit, gcode.is_traditional(command))]
+        parts += [line[done : slot.start()], _Slot(slot[1], fit_at(slot), gcode.is_traditional(command))]
         done = slot.end()
     return [*parts, line[done:]]
 
 
-def _fit_at(line: str, slot: re.Match[str], command: str) -> Callable[[str], str]:
+def _fitting(line: str, command: str) -> tuple[Callable[[re.Match[str]], Callable[[str], str]], int]:
+    """How a value is made to fit at a placeholder of the line, and where the line's code ends."""
     if gcode.takes_text(command):
-        return gcode.one_line
+        return lambda _: gcode.one_line, len(line)
+    places = list(_walk(line))
+    code_end = _code_end(line, places)
     if gcode.is_traditional(command):
-        return _fit_number
-    _check_extended(line, command)
-    place = next(place for place in _walk(line) if place.at == slot.start())
-    if not place.in_value:
-        raise CallError(f"{slot[0]} in {line.strip()!r} must be a parameter's value, as in KEY={slot[0]}")
-    if place.escaped:
-        raise CallError(f"{slot[0]} in {line.strip()!r} stands after a backslash, which would change its value")
-    return {"'": _fit_single_quotes, '"': _fit_double_quotes}.get(place.quote, gcode.word)
+        return lambda _: _fit_number, code_end
+
+    def fit_extended(slot: re.Match[str]) -> Callable[[str], str]:
+        place = places[slot.start()]
+        if not place.in_value:
+            raise CallError(f"{slot[0]} in {line.strip()!r} must be a parameter's value, as in KEY={slot[0]}")
+        if place.escaped:
+            raise CallError(f"{slot[0]} in {line.strip()!r} stands after a backslash, which would change its value")
+        return {"'": _fit_single_quotes, '"': _fit_double_quotes}.get(place.quote, gcode.word)
+
+    if _PLACEHOLDER.search(line, 0, code_end):
+        _check_extended(line, command, places, code_end)
+    return fit_extended, code_end
 
 
-def _check_extended(line: str, command: str) -> None:
+def _extended_code(line: str, command: str) -> str:
+    """The line of an extended command without its comment. Raises CallError when nothing can be appended to it."""
+    places = list(_walk(line))
+    code_end = _code_end(line, places)
+    _check_extended(line, command, places, code_end)
+    return line[:code_end].rstrip()
+
+
+def _check_extended(line: str, command: str, places: list[_Place], code_end: int) -> None:
     """Raises CallError for a line in which Klipper would look for a value where it does not stand."""
     if len(command.upper()) != len(command):
         # gcode.py get_raw_command_parameters: as many characters are skipped as the name has in upper case
         raise CallError(f"write {command!r} in {line.strip()!r} as Klipper knows it: {command.upper()}")
-    *_, end = _walk(_code(line))
+    end = places[len(line[:code_end].rstrip())]
     if end.quote or end.escaped:
         raise CallError(f"a quote is not closed, or nothing follows a backslash, in {line.strip()!r}")
 
 
-def _code(line: str) -> str:
-    """The line of an extended command without its comment."""
-    return line[: _code_end(line)].rstrip()
-
-
-def _code_end(line: str) -> int:
+def _code_end(line: str, places: list[_Place]) -> int:
     """Where the comment of an extended command begins: at the first ``#`` or ``;`` outside quotes."""
-    return next(
-        (place.at for place in _walk(line) if line[place.at : place.at + 1] in ("#", ";") and place.is_bare),
-        len(line),
-    )
+    ends = (place.at for place in places if line[place.at : place.at + 1] in ("#", ";") and place.is_bare)
+    return next(ends, len(line))
 
 
 class _Place(NamedTuple):

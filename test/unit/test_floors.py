@@ -29,7 +29,7 @@ PLAN: tuple[tuple[int, str], ...] = (
     (4, "router"),
     (4, "remote_methods"),
     (5, "api_socket"),
-    (6, "shipped client virtual"),
+    (6, "shipped client virtual log"),
     (6, "app status"),
     (6, "scenario"),
     (6, "demo"),
