@@ -120,7 +120,7 @@ class Printer(Generic[Caller]):
         def done(error: RouterError | None) -> None:
             if self._hooks.get(key) is job:
                 del self._hooks[key]
-            if error is not None:
+            if error is not None and not isinstance(error, LinkLost):
                 log.warning("%s: %s failed: %s", self.name, macro, error)
 
         job = self._hooks[key] = Job(lambda: self._hook(macro, parameters), done, when_ready=True)
@@ -222,7 +222,8 @@ class Printer(Generic[Caller]):
                 {"remote_method": method, "response_template": {"remote_method": method}},
                 lambda answer, method=method: self._registered(method, answer),  # type: ignore[misc]
             )
-        link.post("gcode/help", {}, self._learn_commands)
+        if info.state != "ready":  # else `_greet` does it
+            link.post("gcode/help", {}, self._learn_commands)
         self._step(printer_state.identified(self.state, info.state, info.state_message))
         self.feed.open(link)
 
