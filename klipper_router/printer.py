@@ -314,8 +314,8 @@ class Printer(Generic[Caller]):
                 return
             self._learn_commands(answer)
             if self.on_connect:
-                self._put(Job(lambda: gcode.Script.of(self.on_connect), self._on_connect_done))
-            self._put(Job(lambda: self._hook("ROUTER_ON_READY"), self._on_ready_done))
+                self._put(Job(lambda: gcode.Script.of(self.on_connect), self._on_connect_done, greets=True))
+            self._put(Job(lambda: self._hook("ROUTER_ON_READY"), self._on_ready_done, greets=True))
 
         link.post("gcode/help", {}, learned)
 
@@ -347,7 +347,8 @@ class Printer(Generic[Caller]):
             while self._pump_again:
                 self._pump_again = False
                 while (link := self._link) is not None and link.lost is None:
-                    turn = self.scripts.next(ready=self.state.announced)
+                    greeting = self.state.ready and not self.state.announced
+                    turn = self.scripts.next(ready=self.state.announced, greeting=greeting)
                     if turn is None:
                         break
                     self._send(link, *turn)

@@ -28,6 +28,7 @@ class Job:
 
     ``render`` is called when the turn comes, so that what is merged meanwhile goes along; None: no need any more.
     ``done`` is called exactly once: with None, or with why the script did not run to its end.
+    ``greets``: it belongs to what a printer that became ready is given before everything else.
     ``when_ready``: it waits until the printer is ready and greeted (others are left to Klipper to accept or refuse).
     ``outlives_link``: it waits for a lost connection to return, too.
     ``size_bytes``: what it counts against `MAX_SCRIPT_BYTES`; 0 for what is bounded by its maker.
@@ -35,6 +36,7 @@ class Job:
 
     render: Callable[[], Script | None]
     done: Callable[[RouterError | None], None]
+    greets: bool = False
     when_ready: bool = False
     outlives_link: bool = False
     size_bytes: int = 0
@@ -65,10 +67,13 @@ class ScriptQueue:
             self._count(job, 1)
         self._waiting.append(job)
 
-    def next(self, *, ready: bool) -> tuple[Job, str] | None:
-        """The job whose turn it is, and the G-code to send; it is under way from now on. None: nothing to send now."""
+    def next(self, *, ready: bool, greeting: bool = False) -> tuple[Job, str] | None:
+        """The job whose turn it is, and the G-code to send; it is under way from now on. None: nothing to send now.
+
+        ``greeting``: the printer is ready, but not greeted yet; all else keeps its order behind that.
+        """
         while len(self._under_way) < WINDOW and not (self._under_way and self._is_trial(self._under_way[-1])):
-            job = self._first(ready)
+            job = self._first(ready, greeting)
             if job is None:
                 return None
             if job.script is None:
@@ -125,7 +130,9 @@ class ScriptQueue:
         for job in under_way + gone:
             job.done(error)
 
-    def _first(self, ready: bool) -> Job | None:
+    def _first(self, ready: bool, greeting: bool) -> Job | None:
+        if greeting:
+            return next((job for job in self._waiting if job.greets), None)
         return next((job for job in self._waiting if ready or not job.when_ready), None)
 
     def _is_trial(self, job: Job) -> bool:
