@@ -257,23 +257,26 @@ class RouterProcess:
 
 
 async def send_scripts(name: str, router: RouterProcess, targets: list[str], books: Books) -> None:
-    """A client that has up to ten scripts under way."""
+    """A client that has up to ten scripts under way, and comes back when the router went away."""
     for life in itertools.count():
-        with contextlib.suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError, EOFError):
+        with contextlib.suppress(OSError):
             stream = await trio.open_unix_socket(str(router.sock))
             async with stream, trio.open_nursery() as nursery:
                 waiting: dict[int, int] = {}
                 room = trio.Semaphore(10)
-                nursery.start_soon(read_answers, stream, waiting, room, books)
-                for id_ in itertools.count():
-                    await room.acquire()
-                    number, target = next(books.numbers), random.choice(targets)
-                    wait_s = random.choice([0, 0, 1, 5])
-                    books.sent[number] = (f"{name}.{life}, {'waits' if wait_s else 'does not wait'}", target)
-                    waiting[id_] = number
-                    params = {"target": target, "script": f"RUN N={number}", "wait": wait_s}
-                    await send(stream, {"id": id_, "method": "router/gcode/script", "params": params})
-                    await trio.sleep(random.uniform(0, 0.05))
+                nursery.start_soon(read_answers, stream, waiting, room, books, nursery.cancel_scope)
+                with contextlib.suppress(trio.BrokenResourceError):
+                    for id_ in itertools.count():
+                        await room.acquire()
+                        number, target = next(books.numbers), random.choice(targets)
+                        wait_s = random.choice([0, 0, 1, 5])
+                        kind = "waits" if wait_s else "does not wait"
+                        books.sent[number] = (f"{name}.{life}, {kind}", target)
+                        waiting[id_] = number
+                        params = {"target": target, "script": f"RUN N={number}", "wait": wait_s}
+                        await send(stream, {"id": id_, "method": "router/gcode/script", "params": params})
+                        await trio.sleep(random.uniform(0, 0.05))
+                nursery.cancel_scope.cancel()
         await trio.sleep(0.1)
 
 
@@ -281,15 +284,23 @@ async def send(stream: trio.SocketStream, message: object) -> None:
     await stream.send_all(json.dumps(message).encode() + b"\x03")
 
 
-async def read_answers(stream: trio.SocketStream, waiting: dict[int, int], room: trio.Semaphore, books: Books) -> None:
+async def read_answers(
+    stream: trio.SocketStream,
+    waiting: dict[int, int],
+    room: trio.Semaphore,
+    books: Books,
+    scope: trio.CancelScope,
+) -> None:
+    """Enter the answers; cancels ``scope`` when the connection ends."""
     buffer = b""
-    while data := await stream.receive_some(65536):
-        *frames, buffer = (buffer + data).split(b"\x03")
-        for frame in frames:
-            message = json.loads(frame)
-            books.answered(waiting.pop(message["id"]), message)
-            room.release()
-    raise EOFError
+    with contextlib.suppress(trio.BrokenResourceError):
+        while data := await stream.receive_some(65536):
+            *frames, buffer = (buffer + data).split(b"\x03")
+            for frame in frames:
+                message = json.loads(frame)
+                books.answered(waiting.pop(message["id"]), message)
+                room.release()
+    scope.cancel()
 
 
 async def misbehave(router: RouterProcess) -> None:
