@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import trio
-
 from klipper_router import shipped
 from klipper_router.scenario import command, plan, run, schema
 from klipper_router.scenario.plan import Plan, PlannedStep
@@ -34,16 +32,15 @@ What to try next:
 """
 
 
-def main(*, verbose: bool) -> int:
-    """Run the demo; about 10 s. Returns 0 when all came about, else 1."""
+def main(*, verbose: bool, speed: float = 1.0) -> int:
+    """Run the demo; about 10 s in real time, as a timeline is to be watched. Returns 0 when all came, else 1."""
     folder = shipped.folder("scenarios/print_stats")
     print(INTRO, flush=True)
-    # In real time: a timeline is to be watched.
-    results = trio.run(command.run_all, [plan.load(folder)], run.Options(speed=1.0), _Timeline(verbose))
+    results = command.run_plans([plan.load(folder)], run.Options(speed=speed), _Timeline(verbose))
     if not results:
         return command.INTERRUPTED
     if results[0].passed:
-        print("\n" + OUTRO.format(folder=_short(folder), includes=_short(shipped.folder("includes"))))
+        print("\n" + OUTRO.format(folder=_short(folder), includes=shipped.folder("includes").resolve()))
     return 0 if results[0].passed else 1
 
 

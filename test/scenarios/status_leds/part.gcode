@@ -1,0 +1,13 @@
+; Heats, homes and moves for a while.
+M190 S60
+G28
+G1 X90 F3000
+G1 Y90
+G1 X10
+G1 Y10
+G1 X90
+G1 Y90
+G1 X10
+G1 Y10
+M400
+M140 S0
