@@ -229,13 +229,16 @@ def bound_socket(path: str) -> Iterator[trio.socket.SocketType]:
     try:
         with _locked(file.parent):
             sock = _bind(file)
+        ours = file.stat().st_ino
     except OSError as error:
         raise ConfigError(f"[router] sock {path}: {error.strerror or error}") from error
     with sock:
         try:
             yield trio.socket.from_stdlib_socket(sock)
         finally:
-            file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                if file.lstat().st_ino == ours:  # else somebody removed it, and another router took its place
+                    file.unlink()
 
 
 def _bind(file: Path) -> socket.socket:

@@ -32,8 +32,20 @@ A configuration is as short as
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse and run; returns the exit code."""
-    arguments = sys.argv[1:] if argv is None else argv
+    """Parse and run; returns the exit code, or raises SystemExit for ``--help`` and wrong usage."""
+    try:
+        try:
+            return _main(sys.argv[1:] if argv is None else argv)
+        finally:
+            if sys.stdout is not None:  # as with `>&-`
+                sys.stdout.flush()
+    except BrokenPipeError:
+        # `… | head`: the reader has enough. Nothing may be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _main(arguments: list[str]) -> int:
     if arguments[:1] == ["virtual"]:
         # Its own flags, those of klippy.py.
         from klipper_router.virtual import command
@@ -50,10 +62,6 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # `… | head`: the reader has enough. Nothing may be written at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
 
 
 def _parser(arguments: list[str]) -> argparse.ArgumentParser:
@@ -149,7 +157,10 @@ def _sock(options: argparse.Namespace) -> str:
     from klipper_router import config
 
     if options.sock:
-        return str(Path(options.sock).expanduser())
+        try:
+            return str(Path(options.sock).expanduser())
+        except RuntimeError:
+            raise ConfigError(f"--sock {options.sock}: there is no such home directory") from None
     if options.config is not None:
         return config.load(options.config).router.sock
     return config.RouterSection().sock
@@ -174,8 +185,8 @@ def _call(options: argparse.Namespace) -> int:
 
     try:
         params = json.loads(options.params)
-    except ValueError as error:
-        print(f"klipper-router: the parameters are no JSON ({error}): {options.params}", file=sys.stderr)
+    except (ValueError, RecursionError) as error:
+        print(f"klipper-router: the parameters are no JSON ({error}): {options.params[:1000]}", file=sys.stderr)
         return 2
     result = client.call(_sock(options), options.method, params, options.timeout)
     print(json.dumps(result, indent=2, ensure_ascii=False))

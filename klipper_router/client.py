@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from typing import Any
 
@@ -10,6 +11,15 @@ import msgspec
 from klipper_router import messages
 from klipper_router.errors import CallError, ProtocolError
 from klipper_router.framing import FrameSplitter, TooLong
+
+
+class _Answer(msgspec.Struct):
+    id: Any = None
+    result: Any = msgspec.UNSET
+    error: messages.ErrorBody | None = None
+
+
+_ANSWER = msgspec.json.Decoder(_Answer)
 
 
 def call(sock_path: str, method: str, params: Any, timeout_s: float | None = None) -> Any:
@@ -28,20 +38,23 @@ def call(sock_path: str, method: str, params: Any, timeout_s: float | None = Non
 
 
 def _call(sock_path: str, method: str, params: Any, timeout_s: float | None) -> Any:
+    try:
+        request = messages.encode({"id": 1, "method": method, "params": params})
+    except UnicodeEncodeError as error:
+        raise CallError(f"the call holds half a character (a surrogate): {error.object[:100]!r}") from None
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(timeout_s)
         sock.connect(sock_path)
-        sock.sendall(messages.encode({"id": 1, "method": method, "params": params}))
+        with contextlib.suppress(BrokenPipeError):  # refused at once; why can be read
+            sock.sendall(request)
         splitter = FrameSplitter()
         while data := sock.recv(65536):
             for frame in splitter.feed(data):
                 if isinstance(frame, TooLong):
                     raise ProtocolError(f"the answer has {frame.size_bytes} bytes, too many", frame.head)
-                answer = msgspec.json.decode(frame)
-                if answer.get("id", 1) != 1:
-                    continue
-                if "error" in answer:
-                    raise CallError(answer["error"]["message"])
-                if "result" in answer:
-                    return answer["result"]
+                answer = messages.decode(frame, _ANSWER)
+                if answer.error is not None:  # with our id, or with none when it did not get that far
+                    raise CallError(answer.error.message)
+                if answer.id == 1 and answer.result is not msgspec.UNSET:
+                    return answer.result
         raise ProtocolError("the router closed the connection without an answer")

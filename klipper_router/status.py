@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from klipper_router import client
-from klipper_router.errors import CallError, RouterError
+from klipper_router.errors import CallError, ProtocolError, RouterError
 
 ANSWER_WITHIN_S = 5.0
 
 _STYLES = {"ready": "green", "startup": "yellow", "shutdown": "bold red", "error": "bold red", "disconnected": "red"}
 
 
+class Row(msgspec.Struct):
+    """One printer, as ``router/printers/list`` tells of it."""
+
+    name: str
+    connected: bool
+    ready: bool
+    state: str
+    state_message: str
+    subscriptions: int
+    queue: int
+
+
+class _Listed(msgspec.Struct):
+    printers: list[Row]
+
+
 def show(sock: str) -> None:
-    """Print the table once. Raises CallError when there is no router."""
+    """Print the table once. Raises CallError when there is no router, ProtocolError when it is none."""
     Console(highlight=False).print(_table(_printers(sock)))
 
 
@@ -38,12 +54,16 @@ def watch(sock: str, interval_s: float) -> None:
             time.sleep(interval_s)
 
 
-def _printers(sock: str) -> list[dict[str, Any]]:
-    printers: list[dict[str, Any]] = client.call(sock, "router/printers/list", {}, ANSWER_WITHIN_S)["printers"]
-    return printers
+def _printers(sock: str) -> list[Row]:
+    """Raises CallError, ProtocolError."""
+    result = client.call(sock, "router/printers/list", {}, ANSWER_WITHIN_S)
+    try:
+        return msgspec.convert(result, _Listed).printers
+    except msgspec.ValidationError as error:
+        raise ProtocolError(f"what answers at {sock} is no router of this version ({error})") from None
 
 
-def _table(printers: list[dict[str, Any]]) -> Table:
+def _table(printers: list[Row]) -> Table:
     table = Table(header_style="bold")
     for heading in ("printer", "connected", "ready", "state", "subs", "queue"):
         is_number = heading in ("subs", "queue")
@@ -51,14 +71,13 @@ def _table(printers: list[dict[str, Any]]) -> Table:
         table.add_column(heading, no_wrap=True, min_width=len(heading), justify="right" if is_number else "left")
     table.add_column("message", overflow="fold")
     for printer in printers:
-        state = printer["state"]
         table.add_row(
-            Text(printer["name"]),
-            "yes" if printer["connected"] else "no",
-            "yes" if printer["ready"] else "no",
-            Text(state, style=_STYLES.get(state, "")),
-            str(printer["subscriptions"]),
-            str(printer["queue"]),
-            Text("" if printer["ready"] else printer["state_message"].strip()),
+            Text(printer.name),
+            "yes" if printer.connected else "no",
+            "yes" if printer.ready else "no",
+            Text(printer.state, style=_STYLES.get(printer.state, "")),
+            str(printer.subscriptions),
+            str(printer.queue),
+            Text("" if printer.ready else printer.state_message.strip()),
         )
     return table

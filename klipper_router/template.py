@@ -30,6 +30,8 @@ from klipper_router.errors import CallError
 
 # A handler's gcode is read character by character, while all printers wait; this is more than any needs.
 MAX_GCODE_CHARACTERS = 16_000
+# A long value in thousands of placeholders would fill the memory; no queue takes as much (script_queue).
+MAX_FILLED_CHARACTERS = 8 * 1024 * 1024
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _NUMBER = re.compile(r"[+-]?[0-9]*\.?[0-9]+")
@@ -77,9 +79,13 @@ class Template:
             self._parts = [_extended_code(text, command)]
 
     def fill(self, context: Mapping[str, str]) -> gcode.Script:
-        """The G-code for one event. Raises CallError naming a key that ``context`` lacks or cannot be carried."""
+        """The G-code for one event.
+
+        Raises CallError naming a key that ``context`` lacks or cannot be carried, or when the whole is too long.
+        """
         exact: list[str] = []
         plain: list[str] = []
+        filled = 0
         for part in self._parts:
             if isinstance(part, str):
                 exact.append(part)
@@ -93,6 +99,10 @@ class Template:
                 exact.append(part.fit(value))
             except CallError as error:
                 raise CallError(f"{{{part.key}}}: {error}") from None
+            filled += len(exact[-1])
+            if filled > MAX_FILLED_CHARACTERS:
+                most = MAX_FILLED_CHARACTERS
+                raise CallError(f"with its values the gcode is too long, {most} characters are the most")
             plain.append(exact[-1] if part.any_klipper else part.fit(gcode.plain_value(value)))
         if self._appends:
             for key, value in context.items():

@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 import trio
 
-from test.memory.bench import Bench, settle
+from klipper_router.callers import Request
+from klipper_router.remote_methods import METHODS
+from klipper_router.router import Method, Router
+from test.memory.bench import ApiClient, Bench, settle
 from test.memory.scripted_klippy import ScriptedKlippy
 
 REFUSED = {
@@ -32,6 +35,13 @@ async def console_after(klippy: ScriptedKlippy, method: str, /, **params: Any) -
     await settle()
     (line,) = klippy.console
     return line
+
+
+async def request(client: ApiClient, method: str, params: Any) -> Any:
+    """Like `ApiClient.request`, for parameters that bear its own names."""
+    await client.send({"id": 1, "method": method, "params": params})
+    (answer,) = client.received
+    return answer["result"] if "result" in answer else answer["error"]["message"]
 
 
 async def test_an_error_is_shown_on_the_callers_console_as_klipper_shows_one(nursery: trio.Nursery) -> None:
@@ -194,6 +204,28 @@ async def test_a_caller_that_is_gone_when_its_call_fails_disturbs_nobody(nursery
     assert bench.state("led") == "ready"
 
 
+async def test_a_bug_in_one_method_is_told_to_its_caller_and_ends_nothing(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = await started(nursery, "main", "led")
+    main, _ = bench
+
+    def bug(router: Router, request: Request, params: dict[str, Any]) -> None:
+        raise ZeroDivisionError("of a test")
+
+    bench.router.methods = {**METHODS, "router/call": Method(dict[str, Any], bug)}
+    line = await console_after(main, "router/call", target="led", method="info", error_callback="FAILED")
+    assert line == "!! router: router/call to led: internal error of the router, see its log"
+    assert main.runs_of("FAILED")[0]["METHOD"] == "router/call"
+    assert "ZeroDivisionError: of a test" in caplog.text
+    client = bench.client()
+    assert await client.request("router/call") == "internal error of the router, see its log"
+    main.call_remote("router/gcode/script", target="led", script="MOVE")
+    await settle()
+    assert bench.klippys["led"].runs_of("MOVE") == [{}]
+    assert [len(klippy.dials) for klippy in bench] == [1, 1]
+
+
 # -- answers -------------------------------------------------------------------------------------------------------
 
 
@@ -227,6 +259,121 @@ async def test_router_call_without_a_callback_is_done_and_silent(nursery: trio.N
     assert led.requests_of("pause_resume/pause") == [{}]
     assert not main.console
     assert not main.ran
+
+
+@pytest.mark.parametrize("of_a_macro", [True, False])
+@pytest.mark.parametrize(
+    ("names", "error"),
+    [
+        ({"method": "x"}, None),
+        ({"endpoint": "x"}, None),
+        ({"method": "x", "endpoint": None}, None),
+        ({"method": None, "endpoint": "x"}, None),
+        ({"method": "x", "endpoint": "x"}, "exactly one of the parameters 'method' and (for macros) 'endpoint' must"),
+        ({}, "exactly one of the parameters 'method' and (for macros) 'endpoint' must"),
+        ({"method": None}, "exactly one of the parameters 'method' and (for macros) 'endpoint' must"),
+        ({"endpoint": 7}, "parameter 'endpoint'"),
+    ],
+)
+async def test_router_call_takes_its_endpoint_under_either_name_and_one_only(
+    nursery: trio.Nursery, names: dict[str, Any], error: str | None, of_a_macro: bool
+) -> None:
+    bench = await started(nursery, "main", "led")
+    main, led = bench
+    led.answers["x"] = lambda params: params
+    call = {"target": "led", "params": {"a": "b"}, **names}
+    if of_a_macro:
+        main.call_remote("router/call", **call, gcode_callback="ANSWER")
+        await settle()
+        answer: Any = main.console[0] if error else main.runs_of("ANSWER")
+        expected: Any = [{"A": "b"}]
+    else:
+        answer = await request(bench.client(), "router/call", call)
+        expected = {"a": "b"}
+    if error:
+        assert error in answer
+        assert led.requests_of("x") == []
+    else:
+        assert answer == expected
+        assert led.requests_of("x") == [{"a": "b"}]
+
+
+@pytest.mark.parametrize("name", ["method", "endpoint"])
+async def test_a_dump_that_is_answered_once_passes_and_one_that_streams_is_refused(
+    nursery: trio.Nursery, name: str
+) -> None:
+    bench = await started(nursery, "main", "led")
+    main, led = bench
+    for endpoint in ("bed_mesh/dump_mesh", "motion_report/dump_stepper", "adxl345/dump_adxl345"):
+        led.answers[endpoint] = lambda _: {"mesh": [1]}
+    main.call_remote("router/call", target="led", **{name: "bed_mesh/dump_mesh"}, gcode_callback="ANSWER")
+    await settle()
+    assert main.runs_of("ANSWER") == [{"MESH": "[1]"}]
+    for endpoint in ("motion_report/dump_stepper", "adxl345/dump_adxl345"):
+        main.console.clear()
+        line = await console_after(main, "router/call", target="led", **{name: endpoint}, params={"name": "x"})
+        assert line == (
+            f"!! router: router/call to led: {endpoint} streams to its caller; call it on Klipper's own socket"
+        )
+        assert led.requests_of(endpoint) == []
+
+
+NO_MACROS = [
+    "G1",
+    "M600",
+    "A B",
+    "A\nM112",
+    "REC\n",
+    "REC2_X",
+    "",
+    " ",
+    "REC A='1'",
+    "1A",
+    "T0",
+    "{A}",
+    "Ä",
+    "A-B",
+    "REC;",
+]
+
+
+@pytest.mark.parametrize("key", ["gcode_callback", "error_callback"])
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_callback_that_is_no_macros_name_is_refused_by_every_method(
+    nursery: trio.Nursery, method: str, key: str
+) -> None:
+    bench = await started(nursery, "main", "led")
+    main, led = bench
+    before = len(led.requests)
+    for name in NO_MACROS:
+        main.console.clear()
+        line = await console_after(
+            main, method, target="led", script="MOVE", event="x", objects={"a": None}, endpoint="info", **{key: name}
+        )
+        assert f"parameter '{key}': {name!r} is not the name of a macro that Klipper can call" in line
+    assert main.ran == []
+    assert {script.split()[0] for script in main.scripts} == {"RESPOND"}
+    assert len(led.requests) == before
+
+
+@pytest.mark.parametrize("name", ["A", "answer", "_ANSWER", "ON_STATUS_UPDATE", "LED_2", "A_B12"])
+async def test_a_callback_that_is_a_macros_name_is_taken(nursery: trio.Nursery, name: str) -> None:
+    bench = await started(nursery, "main")
+    (main,) = bench
+    main.define(name.upper())
+    main.call_remote("router/printers/list", gcode_callback=name)
+    main.call_remote("router/printers/list", gcode_callback=name, error_callback=name)
+    await settle()
+    assert [run["PRINTERS"] for run in main.runs_of(name.upper())] == ["main", "main"]
+
+
+async def test_a_wrong_gcode_callback_is_told_to_the_error_callback(nursery: trio.Nursery) -> None:
+    bench = await started(nursery, "main")
+    (main,) = bench
+    main.call_remote("router/printers/list", gcode_callback="M112", error_callback="FAILED")
+    await settle()
+    (failed,) = main.runs_of("FAILED")
+    assert failed["ERROR"].startswith("parameter 'gcode_callback': 'M112' is not the name of a macro")
 
 
 @pytest.mark.parametrize("endpoint", REFUSED)

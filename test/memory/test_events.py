@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from klipper_router import events
+from klipper_router import events, template
 from test.memory.bench import Bench, settle
 from test.memory.scripted_klippy import ScriptedKlippy
 
@@ -149,6 +149,109 @@ async def test_a_webhook_that_fails_is_told_to_its_owner(nursery: trio.Nursery) 
     assert led.console == [
         "!! router: event x: handler on main: webhooks: No registered callback for path 'pause_resume/pause'"
     ]
+
+
+async def test_a_gcode_handler_that_fails_is_told_to_its_owner_unless_it_failed_on_its_own_console(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = await started(nursery, "main", "led")
+    main, led = bench
+    subscribe(led, "x", "H A={a}")
+    subscribe(led, "x", "H B={a}", callback_target="main")
+    await settle()
+    for klippy in bench:
+        klippy.raw_answers["gcode/script"] = b'{"id": %d, "error": {"message": "Must home first"}}'
+    main.hold("gcode/script")
+    led.hold("gcode/script")
+    trigger(main, "x", "a=1")
+    await settle()
+    led.let_go("gcode/script")
+    led.raw_answers.clear()
+    main.release("gcode/script")
+    led.release("gcode/script")
+    await settle()
+    assert led.console == ["!! router: event x: handler on main: Must home first"]
+    assert "led: event x: handler on led: Must home first" in caplog.messages
+
+
+async def test_a_handler_of_a_builtin_event_that_cannot_run_is_logged_and_the_others_run(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = await started(nursery, "main", "led")
+    main, led = bench
+    subscribe(led, "router/disconnected", "H_A", callback_target="main")
+    subscribe(led, "router/disconnected", "H_B")
+    await settle()
+    main.die()
+    await settle()
+    assert led.runs_of("H_B") == [{"PRINTER": "main"}]
+    problem = "event router/disconnected: handler of led: main is not connected: closed by Klipper"
+    assert problem in caplog.messages
+    assert led.console == main.console == []
+
+
+async def test_a_webhook_handler_on_a_printer_that_is_not_connected_is_told_to_whoever_triggers(
+    nursery: trio.Nursery,
+) -> None:
+    bench = await started(nursery, "main", "led", "afc")
+    main, led, afc = bench
+    main.define("FAILED")
+    subscribe(led, "x", "pause_resume/pause", callback_target="afc", callback_type="webhook")
+    await settle()
+    afc.die()
+    await settle()
+    why = "event x: handler of led: afc is not connected: closed by Klipper"
+    main.call_remote("router/event/trigger", event="x", error_callback="FAILED")
+    await settle()
+    assert main.console == [f"!! router: router/event/trigger: {why}"]
+    assert main.runs_of("FAILED") == [{"ERROR": why, "METHOD": "router/event/trigger", "TARGET": ""}]
+    assert await bench.client().request("router/event/trigger", event="x") == why
+    assert led.console == []
+
+
+@pytest.mark.parametrize("endpoint", ["motion_report/dump_stepper", "objects/subscribe"])
+async def test_a_client_cannot_make_a_handler_of_what_streams_or_breaks_the_connection(
+    nursery: trio.Nursery, endpoint: str
+) -> None:
+    bench = await started(nursery, "main")
+    client = bench.client()
+    handler = {"event": "x", "gcode": endpoint, "callback_type": "webhook", "callback_target": "main"}
+    assert (await client.request("router/event/subscribe", **handler)).startswith(f"main: {endpoint} ")
+    assert await client.request("router/event/trigger", event="x") == {"handlers": 0}
+
+
+async def test_a_handler_whose_gcode_is_too_long_is_refused_and_not_registered(nursery: trio.Nursery) -> None:
+    bench = await started(nursery, "main")
+    (main,) = bench
+    subscribe(main, "x", "H A='" + "{a}" * template.MAX_GCODE_CHARACTERS + "'")
+    await settle()
+    assert main.console == [
+        "!! router: router/event/subscribe to main: gcode of 48006 characters is too long, 16000 are the most"
+    ]
+    trigger(main, "x")
+    await settle()
+    assert main.ran == []
+
+
+async def test_a_handler_of_thousands_of_placeholders_is_run(nursery: trio.Nursery) -> None:
+    bench = await started(nursery, "main", "led")
+    main, led = bench
+    subscribe(led, "x", "H " + " ".join(f"A{i}={{a}}" for i in range(1500)))
+    await settle()
+    trigger(main, "x", {"a": "it's"})
+    await settle()
+    assert led.runs_of("H") == [{f"A{i}": "it's" for i in range(1500)}]
+
+
+async def test_an_event_that_grows_too_long_with_its_values_is_told_to_whoever_triggers(nursery: trio.Nursery) -> None:
+    bench = await started(nursery, "main", "led")
+    main, led = bench
+    subscribe(led, "x", "H A='" + "{a}" * 5000 + "'")
+    await settle()
+    trigger(main, "x", {"a": "x" * 1_000_000})
+    await settle()
+    assert "event x: handler of led: with its values the gcode is too long" in main.console[0]
+    assert led.ran == []
 
 
 async def test_scripts_of_webhook_handlers_keep_their_order_with_others(nursery: trio.Nursery) -> None:

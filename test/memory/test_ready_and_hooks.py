@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import trio
 
+from klipper_router import script_queue
+from klipper_router.remote_methods import METHODS
 from test.memory.bench import Bench, settle
-from test.memory.scripted_klippy import ScriptedKlippy
+from test.memory.scripted_klippy import Json, Refusal, ScriptedKlippy
 
 HOOKS = ("ROUTER_ON_READY", "ROUTER_ON_CONNECTED", "ROUTER_ON_DISCONNECTED", "ROUTER_ON_STATE")
 
@@ -285,3 +287,175 @@ async def test_each_answer_and_the_end_of_file_in_one_piece_are_recovered_from(n
     await trio.sleep(2)
     assert bench.state("main") == "ready"
     assert led.runs_of("ROUTER_ON_CONNECTED") == [{"PRINTER": "main"}]
+
+
+# -- a busy printer ------------------------------------------------------------------------------------------------
+
+
+async def test_on_ready_runs_and_the_printer_is_announced_though_its_queue_is_full_of_waiting_scripts(
+    nursery: trio.Nursery,
+) -> None:
+    bench = _bench(nursery, "main", "led")
+    main, led = bench
+    led.define("MOVE")
+    led.become("startup")
+    await bench.start()
+    for number in range(script_queue.MAX_SCRIPTS + 1):
+        main.call_remote("router/gcode/script", target="led", script=f"MOVE N={number}", wait=60)
+    await settle()
+    assert "led: its queue is full" in main.console[0]
+    assert led.scripts == []
+    led.become("ready")
+    await settle()
+    assert led.ran[0] == ("ROUTER_ON_READY", {})
+    assert [run["N"] for run in led.runs_of("MOVE")] == [str(number) for number in range(script_queue.MAX_SCRIPTS)]
+    assert led.runs_of("ROUTER_ON_CONNECTED") == [{"PRINTER": "main"}]
+    assert main.runs_of("ROUTER_ON_CONNECTED") == [{"PRINTER": "led"}]
+
+
+async def test_a_busy_printer_is_told_only_the_newest_of_one_that_comes_and_goes(nursery: trio.Nursery) -> None:
+    bench = _bench(nursery, "main", "led", "afc")
+    main, led, _ = bench
+    await bench.start()
+    led.define("MOVE")
+    led.ran.clear()
+    led.hold("gcode/script")
+    for _ in range(script_queue.WINDOW):
+        main.call_remote("router/gcode/script", target="led", script="MOVE")
+    await settle()
+    longest = 0
+    for _ in range(100):
+        main.die()
+        await trio.sleep(5)
+        main.live()
+        await bench.until_state("main", "ready", 2)
+        longest = max(longest, len(bench.router.printers["led"].scripts))
+    assert longest == script_queue.WINDOW + 3  # gone, its state, connected
+    led.release("gcode/script")
+    await settle()
+    assert led.ran[script_queue.WINDOW :] == [
+        ("ROUTER_ON_DISCONNECTED", {"PRINTER": "main"}),
+        ("ROUTER_ON_STATE", {"PRINTER": "main", "STATE": "ready"}),
+        ("ROUTER_ON_CONNECTED", {"PRINTER": "main"}),
+    ]
+
+
+async def test_the_last_thing_that_a_busy_printer_is_told_of_another_is_how_it_is_now(nursery: trio.Nursery) -> None:
+    bench = _bench(nursery, "main", "led")
+    main, led = bench
+    await bench.start()
+    led.ran.clear()
+    led.hold("gcode/script")
+    main.become("shutdown")  # under way already: told all the same
+    await settle()
+    for _ in range(3):
+        main.restart()
+        await trio.sleep(10)
+        main.become("shutdown")
+        await settle()
+    main.die()
+    await settle()
+    led.release("gcode/script")
+    await settle()
+    assert led.ran[0] == ("ROUTER_ON_STATE", {"PRINTER": "main", "STATE": "shutdown"})
+    assert led.ran[-3:] == [
+        ("ROUTER_ON_CONNECTED", {"PRINTER": "main"}),
+        ("ROUTER_ON_STATE", {"PRINTER": "main", "STATE": "shutdown"}),
+        ("ROUTER_ON_DISCONNECTED", {"PRINTER": "main"}),
+    ]
+
+
+async def test_hooks_about_different_printers_do_not_take_each_others_place(nursery: trio.Nursery) -> None:
+    bench = _bench(nursery, "main", "led", "afc")
+    main, led, afc = bench
+    await bench.start()
+    led.ran.clear()
+    led.hold("gcode/script")
+    for _ in range(5):
+        for klippy in (main, afc):
+            klippy.die()
+            await trio.sleep(5)
+            klippy.live()
+            await trio.sleep(5)
+    led.release("gcode/script")
+    await settle()
+    for name in ("main", "afc"):
+        assert [macro for macro, parameters in led.ran if parameters["PRINTER"] == name][-3:] == [
+            "ROUTER_ON_DISCONNECTED",
+            "ROUTER_ON_STATE",
+            "ROUTER_ON_CONNECTED",
+        ]
+
+
+async def test_a_hook_that_failed_is_run_the_next_time(nursery: trio.Nursery) -> None:
+    bench = _bench(nursery, "main", "led")
+    main, led = bench
+    await bench.start()
+    led.ran.clear()
+    led.raw_answers["gcode/script"] = b'{"id": %d, "error": {"message": "Must home first"}}'
+    main.become("shutdown")
+    await settle()
+    assert led.ran == []
+    led.raw_answers.clear()
+    main.become("ready")
+    await settle()
+    assert led.ran[0] == ("ROUTER_ON_STATE", {"PRINTER": "main", "STATE": "ready"})
+
+
+# -- a Klippy that is not quite one ----------------------------------------------------------------------------------
+
+
+async def test_a_method_that_a_klippy_refuses_to_register_costs_no_other(nursery: trio.Nursery) -> None:
+    bench = _bench(nursery, "main", "led")
+    main, led = bench
+    led.define("MOVE")
+
+    def register(params: Json) -> Json:
+        if params["remote_method"] == "router/call":
+            raise Refusal("Remote method 'router/call' is taken")
+        main.connections[0].methods[params["remote_method"]] = params["response_template"]
+        return {}
+
+    main.answers["register_remote_method"] = register
+    await bench.start()
+    assert set(main.connections[0].methods) == set(METHODS) - {"router/call"}
+    main.call_remote("router/gcode/script", target="led", script="MOVE")
+    await settle()
+    assert led.runs_of("MOVE") == [{}]
+
+
+@pytest.mark.parametrize("answer", [b'{"id": %d, "result": [1]}', b'{"id": %d, "error": {"message": "no"}}'])
+async def test_a_printer_whose_macros_cannot_be_learnt_is_announced_and_runs_none(
+    nursery: trio.Nursery, answer: bytes
+) -> None:
+    bench = _bench(nursery, "main", "led")
+    main, led = bench
+    main.raw_answers["gcode/help"] = answer
+    await bench.start()
+    assert led.runs_of("ROUTER_ON_CONNECTED") == [{"PRINTER": "main"}]
+    assert main.scripts == []
+
+
+async def test_a_printer_that_is_ready_no_more_when_its_macros_are_learnt_is_not_greeted(nursery: trio.Nursery) -> None:
+    bench = _bench(nursery, "main", "led")
+    main, led = bench
+    main.hold("gcode/help")
+    await bench.start()
+    main.become("shutdown")
+    await settle()
+    main.release("gcode/help")
+    await settle()
+    assert main.scripts == []
+    assert led.runs_of("ROUTER_ON_CONNECTED") == []
+
+
+async def test_a_message_that_nobody_asked_for_is_skipped_with_its_name(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = _bench(nursery, "main")
+    (main,) = bench
+    await bench.start()
+    main.connections[0].send({"method": "process_gcode_response", "params": {"response": "// hello"}})
+    await settle()
+    assert "main: skipped a message that nobody asked for: 'process_gcode_response'" in caplog.messages
+    assert len(main.dials) == 1

@@ -8,7 +8,9 @@ from itertools import pairwise
 import pytest
 import trio
 
-from klipper_router import __version__
+from klipper_router import __version__, link
+from klipper_router.errors import LinkLost
+from klipper_router.link import Answer
 from klipper_router.remote_methods import METHODS
 from test.memory.bench import Bench, settle
 from test.memory.scripted_klippy import Connection, ScriptedKlippy
@@ -80,6 +82,68 @@ async def test_a_lost_connection_is_redialled_after_a_tenth_of_a_second(nursery:
         await settle()
         assert bench.state("main") == "disconnected"
         assert await bench.until_state("main", "ready", 0.15) > 0.05
+
+
+def _lives_for(klippy: ScriptedKlippy, nursery: trio.Nursery, life_s: float) -> None:
+    """Each connection from now on ends that long after it was made."""
+
+    async def live(connection: Connection) -> None:
+        await trio.sleep(life_s)
+        connection.close()
+
+    klippy.on_accept = lambda connection: nursery.start_soon(live, connection)
+
+
+def _waits(klippy: ScriptedKlippy, life_s: float = 0.0) -> list[float]:
+    """How long the router waited after the end of each connection before it dialled again."""
+    return [after - before - life_s for before, after in pairwise(klippy.dials)]
+
+
+@pytest.mark.parametrize("life_s", [0.001, 1, 4.9])
+async def test_a_klippy_that_identifies_and_dies_is_redialled_with_back_off(
+    nursery: trio.Nursery, life_s: float
+) -> None:
+    bench = Bench(nursery, "main", "led")
+    main, led = bench
+    led.define("ROUTER_ON_DISCONNECTED")
+    _lives_for(main, nursery, life_s)
+    await bench.start()
+    await trio.sleep(60)
+    waits = _waits(main, life_s)
+    for wait, expected in zip(waits, [0.1, 0.2, 0.4, 0.8, *[1.0] * (len(waits) - 4)], strict=True):
+        assert expected * 0.79 < wait < expected * 1.21
+    assert len(led.runs_of("ROUTER_ON_DISCONNECTED")) in (len(waits), len(waits) + 1)  # each time it was connected
+
+
+@pytest.mark.parametrize("life_s", [5.01, 100])
+async def test_a_klippy_that_lived_five_seconds_is_redialled_after_a_tenth_of_a_second_each_time(
+    nursery: trio.Nursery, life_s: float
+) -> None:
+    bench = Bench(nursery, "main")
+    (main,) = bench
+    _lives_for(main, nursery, life_s)
+    await bench.start()
+    await trio.sleep(10 * (life_s + 1))
+    waits = _waits(main, life_s)
+    assert len(waits) >= 9
+    assert all(0.079 < wait < 0.121 for wait in waits)
+
+
+async def test_a_long_life_ends_the_back_off_of_many_short_ones(nursery: trio.Nursery) -> None:
+    bench = Bench(nursery, "main")
+    (main,) = bench
+    _lives_for(main, nursery, 0.5)
+    await bench.start()
+    await trio.sleep(30)
+    assert _waits(main, 0.5)[-1] > 0.79
+    main.on_accept = None
+    await trio.sleep(100)
+    before = len(main.dials)
+    main.restart()
+    await settle()
+    assert bench.state("main") == "disconnected"
+    assert 0.05 < await bench.until_state("main", "ready", RECOVERED_WITHIN_S) < 0.15
+    assert len(main.dials) == before + 1
 
 
 @pytest.mark.parametrize("away_s", [0.01, 0.5, 3, 60, 3600])
@@ -178,6 +242,30 @@ async def test_a_link_that_falls_silent_is_dropped_and_dialled_again(nursery: tr
     assert led.runs_of("ROUTER_ON_DISCONNECTED") == [{"PRINTER": "main"}]
     main.go_on()
     await bench.until_state("main", "ready", RECOVERED_WITHIN_S)
+
+
+@pytest.mark.parametrize("lives", [True, False])
+async def test_a_klippy_with_too_many_calls_to_be_asked_is_dropped_only_if_it_answers_none_of_them(
+    nursery: trio.Nursery, lives: bool
+) -> None:
+    bench = Bench(nursery, "main")
+    (main,) = bench
+    await bench.start()
+    main.hold("x")
+    main.answers["x"] = lambda _: {}
+    answers: list[Answer] = []
+    for _ in range(link.MAX_CALLS_UNDER_WAY):
+        bench.router.printers["main"].call("x", {}, answers.append)
+    await settle()
+    for _ in range(4):
+        await trio.sleep(9)
+        if lives:
+            main.let_go("x")
+            await settle()
+            bench.router.printers["main"].call("x", {}, answers.append)
+    assert (len(main.dials) == 1) is lives
+    assert len(answers) == (4 if lives else link.MAX_CALLS_UNDER_WAY)
+    assert all(isinstance(answer, bytes if lives else LinkLost) for answer in answers)
 
 
 async def test_a_klippy_that_talks_is_not_asked_whether_it_is_there(nursery: trio.Nursery) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from klipper_router import subscriptions
+from klipper_router import script_queue, subscriptions
 from test.memory.bench import Bench, settle
 from test.memory.scripted_klippy import Json, ScriptedKlippy
 
@@ -460,3 +460,95 @@ async def test_a_subscription_that_klipper_refused_once_is_asked_for_again(nurse
     main.raw_answers.clear()
     await trio.sleep(30)
     assert taken(led) == [{"HEATER_BED_TARGET": "0.0"}]
+
+
+def keep_busy(bench: Bench, name: str) -> None:
+    """Fill what may be under way on a printer; nothing further is rendered until it is released."""
+    klippy = bench.klippys[name]
+    klippy.hold("gcode/script")
+    for _ in range(script_queue.WINDOW):
+        klippy.call_remote("router/gcode/script", target=name, script="M118 busy")
+
+
+async def test_a_callback_subscribed_ten_thousand_times_while_its_printer_is_busy_runs_once_with_the_newest_wants(
+    nursery: trio.Nursery,
+) -> None:
+    bench = await started(nursery, "main", "led")
+    _, led = bench
+    keep_busy(bench, "led")
+    await settle()
+    longest = 0
+    for _ in range(100):
+        for _ in range(50):
+            follow(led, "ON_STATUS", print_stats=["state"])
+            follow(led, "ON_STATUS", heater_bed=["target"])
+        await settle()
+        longest = max(longest, len(bench.router.printers["led"].scripts))
+    assert longest == script_queue.WINDOW + 1
+    led.release("gcode/script")
+    await settle()
+    assert taken(led) == [{"HEATER_BED_TARGET": "0.0"}]
+    assert not bench.router.printers["led"].scripts
+
+
+async def test_callbacks_under_ever_new_names_leave_nothing_in_the_queue_of_their_busy_printer(
+    nursery: trio.Nursery,
+) -> None:
+    bench = await started(nursery, "main", "led")
+    main, led = bench
+    follow(led, "ON_STATUS", print_stats=["state"])
+    await settle()
+    taken(led)
+    keep_busy(bench, "led")
+    main.change("print_stats", state="printing")
+    await settle()
+    longest = 0
+    for turn in range(100):
+        for number in range(50):
+            callback = f"CALLBACK_{turn * 50 + number}"
+            follow(led, callback, print_stats=["state"])
+            led.call_remote("router/objects/unsubscribe", target="main", gcode_callback=callback)
+        await settle()
+        longest = max(longest, len(bench.router.printers["led"].scripts))
+    assert longest <= script_queue.WINDOW + 2  # the one that stays, and the newest of those that do not
+    led.release("gcode/script")
+    await settle()
+    assert [name for name, _ in led.ran] == ["ON_STATUS"]
+    assert taken(led) == [{"PRINT_STATS_STATE": "printing"}]
+    assert led.console == ["echo: busy"] * script_queue.WINDOW
+
+
+async def test_a_callback_subscribed_again_after_its_end_is_given_the_full_snapshot_once(nursery: trio.Nursery) -> None:
+    bench = await started(nursery, "main", "led")
+    main, led = bench
+    keep_busy(bench, "led")
+    await settle()
+    for target in (1.0, 2.0, 3.0):
+        follow(led, "ON_STATUS", heater_bed=["target"])
+        await settle()
+        main.change("heater_bed", target=target)
+        await settle()
+        led.call_remote("router/objects/unsubscribe", target="main")
+        await settle()
+    follow(led, "ON_STATUS", heater_bed=["target"], print_stats=["state"])
+    await settle()
+    led.release("gcode/script")
+    await settle()
+    assert taken(led) == [{"HEATER_BED_TARGET": "3.0", "PRINT_STATS_STATE": "standby"}]
+
+
+async def test_the_same_callback_on_two_targets_is_two_subscriptions(nursery: trio.Nursery) -> None:
+    bench = await started(nursery, "main", "led", "afc")
+    main, led, afc = bench
+    afc.objects = {"print_stats": {"state": "paused"}}
+    keep_busy(bench, "led")
+    for target in ("main", "afc"):
+        follow(led, "ON_STATUS", target, print_stats=["state"])
+    await settle()
+    led.call_remote("router/objects/unsubscribe", target="afc", gcode_callback="ON_STATUS")
+    follow(led, "ON_OTHER", "afc", print_stats=["state"])
+    main.change("print_stats", state="printing")
+    await settle()
+    led.release("gcode/script")
+    await settle()
+    assert led.ran == [("ON_STATUS", {"PRINT_STATS_STATE": "printing"}), ("ON_OTHER", {"PRINT_STATS_STATE": "paused"})]

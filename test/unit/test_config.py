@@ -161,6 +161,13 @@ def test_the_same_file_may_be_included_twice(files: Files) -> None:
             "b.cfg:1: this include goes round in a loop: a.cfg -> b.cfg -> a.cfg. Remove one of these includes",
         ),
         ("[include router.c*]", {}, "router.cfg:1: this include goes round in a loop: router.cfg -> router.cfg. "),
+        (
+            "[include ~nobody_of_that_name/a.cfg]",
+            {},
+            "router.cfg:1: there is no home directory for '~nobody_of_that_name",
+        ),
+        ("[include a\0.cfg]", {}, "router.cfg:1: cannot read"),
+        ("[include a\0/*.cfg]", {}, "router.cfg:1: cannot look for 'a\0/*.cfg': "),
         ("[include a.cfg]\nsock: /x", {"a.cfg": MAIN}, "router.cfg:2: 'sock: /x' is in no section"),
     ],
 )
@@ -267,6 +274,10 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
             "router.cfg:2: [klippy main] has '/tmp/klipper_router.sock', which is the router's own",
         ),
         (MAIN + "[klippy a b]\nsock: /x", "router.cfg:3: [klippy a b]: a name may not hold ' '. "),
+        (
+            MAIN + "[klippy a\x07b]\nsock: /x",
+            "router.cfg:3: [klippy 'a\\x07b']: a name may hold no unprintable character",
+        ),
         (MAIN + "[klippy a,b]\nsock: /x", "router.cfg:3: [klippy a,b]: a name may not hold ','. "),
         (
             MAIN + "[klippy MAIN]\nsock: /x",

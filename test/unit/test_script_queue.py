@@ -263,6 +263,30 @@ def test_a_queue_is_full_by_its_bytes_too() -> None:
     queue.put(ends.job(size_bytes=MAX_SCRIPT_BYTES))
 
 
+def test_a_script_that_no_queue_could_hold_is_refused_with_its_size() -> None:
+    queue, ends = ScriptQueue(), Ends()
+    with pytest.raises(CallError, match=f"a script of {MAX_SCRIPT_BYTES + 1} bytes is too long"):
+        queue.put(ends.job(size_bytes=MAX_SCRIPT_BYTES + 1))
+    assert len(queue) == 0
+    queue.put(ends.job(size_bytes=MAX_SCRIPT_BYTES))
+    assert ends == []
+
+
+def test_a_script_can_be_taken_back_until_it_is_sent_and_makes_room_for_another() -> None:
+    queue, ends = ScriptQueue(), Ends()
+    sent, first, last = ends.job("SENT"), ends.job("FIRST"), ends.job("LAST", size_bytes=MAX_SCRIPT_BYTES)
+    queue.put(sent)
+    assert [text for _, text in sent_now(queue)] == ["SENT"]
+    queue.put(first)
+    queue.put(last)
+    assert queue.withdraw(last)
+    assert not queue.withdraw(last)
+    assert not queue.withdraw(sent)
+    queue.put(ends.job("OTHER", size_bytes=MAX_SCRIPT_BYTES))
+    assert [text for _, text in sent_now(queue)] == ["FIRST", "OTHER"]
+    assert ends == []  # what was taken back is neither rendered nor done
+
+
 def test_a_script_that_waits_for_readiness_does_not_hold_up_the_others() -> None:
     queue, ends = ScriptQueue(), Ends()
     queue.put(ends.job("WHEN_READY", when_ready=True))

@@ -7,14 +7,16 @@ Klipper read both: the same commands must run with the same keys, and the values
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
+from types import FrameType
 
 import pytest
 from hypothesis import HealthCheck, assume, example, given, settings, target
 from hypothesis import strategies as st
 
 from klipper_router.errors import CallError
-from klipper_router.template import Template
+from klipper_router.template import MAX_FILLED_CHARACTERS, MAX_GCODE_CHARACTERS, Template
 
 from .klipper_model import TEXT_COMMANDS, VERSIONS, Klipper, Ran, Version, is_traditional
 from .nasty import NASTY, VALUES
@@ -342,3 +344,63 @@ def test_a_key_that_the_context_lacks_is_named_with_those_that_it_has() -> None:
 def test_an_error_about_a_value_names_its_placeholder() -> None:
     with pytest.raises(CallError, match=r"\{temp\}: a traditional G-code takes a number, not 'hot'"):
         Template("M104 S{temp}").fill({"temp": "hot"})
+
+
+# -- length --------------------------------------------------------------------------------------------------------
+
+
+def test_a_gcode_over_the_limit_is_refused_with_its_length_and_the_limit() -> None:
+    longest = "DO A='".ljust(MAX_GCODE_CHARACTERS - 1, "x") + "'"
+    assert Template(longest).fill({}).exact == longest
+    with pytest.raises(CallError, match=f"gcode of {MAX_GCODE_CHARACTERS + 1} characters is too long, 16000 are"):
+        Template(longest + ";")
+
+
+def test_thousands_of_placeholders_are_filled_each() -> None:
+    line = "DO" + " A={a}" * 2600
+    assert len(line) <= MAX_GCODE_CHARACTERS
+    assert Template(line).fill({"a": "1"}).exact == "DO" + " A=1" * 2600
+
+
+def calls_made_by(act: Callable[[], object]) -> int:
+    """How many functions were called, or generators resumed: a measure of work that no clock disturbs."""
+    calls = 0
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        act()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        " A={a}",
+        " A='{a}'",
+        "\nDO A={a}",
+        "\nM117 {a}",
+        "\nG1 X{a}",
+        "\n# {a}",
+        " {1}",
+        " \\\\",
+        ' ""',
+        "{{a:1}}=",
+        "\n",
+        " ",
+    ],
+)
+def test_a_handler_is_read_in_steps_that_grow_no_faster_than_its_length(piece: str) -> None:
+    few, many = (calls_made_by(lambda count=count: Template("DO B=" + piece * count)) for count in (100, 1600))  # type: ignore[misc]
+    assert many <= 16 * few + 16
+
+
+@pytest.mark.parametrize("text", ["DO" + " A={a}" * 2600, "M117 {a} {a}", "DO A='{a}{a}'"])
+def test_a_long_value_in_many_placeholders_is_refused_before_it_fills_the_memory(text: str) -> None:
+    with pytest.raises(CallError, match=f"too long, {MAX_FILLED_CHARACTERS} characters are the most"):
+        Template(text).fill({"a": "x" * (MAX_FILLED_CHARACTERS // 2 + 1)})
