@@ -12,7 +12,10 @@ from test.fleet import RealBackend
 KLIPPER_DIRS = [Path(entry) for entry in os.environ.get("KLIPPER_DIR", "").split(":") if entry]
 
 
-@pytest.fixture(params=KLIPPER_DIRS or [None], ids=lambda path: path.name if path else "no-klipper")
+PARAMS: list[Path | None] = [*KLIPPER_DIRS] or [None]
+
+
+@pytest.fixture(params=PARAMS, ids=lambda path: path.name if path else "no-klipper")
 def backend(request: pytest.FixtureRequest) -> RealBackend:
     """A real Klipper, or the reason why the test is skipped."""
     if request.param is None:
