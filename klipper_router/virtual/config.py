@@ -119,6 +119,11 @@ class Section:
     ) -> tuple[str, ...] | D:
         return self._read(option, default, lambda text: self._split(option, text, sep, count, str), note=note)
 
+    def getintlist(
+        self, option: str, default: D | Required = REQUIRED, *, sep: str = ",", note: bool = True
+    ) -> tuple[int, ...] | D:
+        return self._read(option, default, lambda text: self._split(option, text, sep, None, int), note=note)
+
     def getfloatlist(
         self,
         option: str,

@@ -11,7 +11,8 @@ class Coord(tuple[float, ...]):
 
     def __new__(cls, values: Iterable[float]) -> Self:
         numbers = tuple(values)
-        return super().__new__(cls, numbers + (0.0,) * (4 - len(numbers)))
+        # An int, as in Klipper: a template shows `0`.
+        return super().__new__(cls, numbers + (0,) * (4 - len(numbers)))
 
     @property
     def x(self) -> float:

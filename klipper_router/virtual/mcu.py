@@ -20,7 +20,8 @@ class Mcu:
         else:
             section.get("serial")
             section.getint("baud", 250000, minval=2400)
-        section.getchoice("restart_method", ("arduino", "cheetah", "command", "rpi_usb"), "command")
+        if section.has("restart_method"):
+            section.getchoice("restart_method", ("arduino", "cheetah", "command", "rpi_usb"))
         self.printer.lookup(Pins, "pins").register_chip(self.name)
 
     def estimated_print_time(self, eventtime: float) -> float:

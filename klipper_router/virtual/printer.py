@@ -164,8 +164,9 @@ class Printer:
         return (item for item in list(self.objects.values()) if isinstance(item, kind))
 
     def status_of(self, name: str, eventtime: float) -> Status | None:
-        item = self.objects.get(name)
-        return item.get_status(eventtime) if isinstance(item, HasStatus) else None
+        get_status = getattr(self.objects.get(name), "get_status", None)  # asking a Protocol each time is slow
+        status: Status | None = None if get_status is None else get_status(eventtime)
+        return status
 
     def load_object(self, config: Config, section: str) -> object:
         """The object of `section`, made now if need be. Raises ConfigError when no such module is simulated."""

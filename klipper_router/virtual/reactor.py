@@ -27,12 +27,13 @@ _settled: ContextVar[trio.Event | None] = ContextVar("settled", default=None)
 class Timer:
     """Calls back at `waketime`; the callback returns the next time (or NEVER)."""
 
-    __slots__ = ("_sequence", "callback", "waketime")
+    __slots__ = ("_queued", "_sequence", "callback", "waketime")
 
     def __init__(self, callback: TimerCallback) -> None:
         self.callback = callback
         self.waketime = NEVER
         self._sequence = 0  # of the entry in the heap that counts; older entries are dead
+        self._queued = NEVER  # the time of that entry; `waketime` may be later
 
 
 class Reactor:
@@ -95,12 +96,17 @@ class Reactor:
         return timer
 
     def update_timer(self, timer: Timer, waketime: float) -> None:
+        """A timer that is put off keeps its place, and is put back when that comes: moves put one off all the time."""
         timer.waketime = waketime
-        timer._sequence = next(self._sequence)
-        if waketime < NEVER:
-            heapq.heappush(self._timers, (waketime, timer._sequence, timer))
+        if waketime < timer._queued:
+            self._enqueue(timer)
             if self._timers[0][2] is timer:
                 self._timer_wake.set()
+
+    def _enqueue(self, timer: Timer) -> None:
+        timer._queued = timer.waketime
+        timer._sequence = next(self._sequence)
+        heapq.heappush(self._timers, (timer.waketime, timer._sequence, timer))
 
     def unregister_timer(self, timer: Timer) -> None:
         self.update_timer(timer, NEVER)
@@ -111,8 +117,13 @@ class Reactor:
             now = self.now()
             while self._timers and self._timers[0][0] <= now:
                 _, sequence, timer = heapq.heappop(self._timers)
-                if timer._sequence == sequence:
+                if timer._sequence != sequence:
+                    continue
+                timer._queued = NEVER
+                if timer.waketime <= now:
                     self._fire(timer, now)
+                elif timer.waketime < NEVER:
+                    self._enqueue(timer)
             # Sleep until the first timer, or until an earlier one is set. Dead entries only wake us in vain.
             deadline = self.clock.real(self._timers[0][0] if self._timers else NEVER)
             self._timer_wake = trio.Event()

@@ -41,7 +41,7 @@ class Client:
 
     async def read(self) -> None:
         """Until the end of the connection: hand each frame on."""
-        while True:
+        while self._sock.fileno() >= 0:  # closed, perhaps, before the first step or while frames are handed on
             try:
                 await trio.lowlevel.wait_readable(self._sock)
                 await self.printer.reactor.going()
@@ -144,7 +144,7 @@ class Server:
         self.printer.reactor.nursery.start_soon(self._accept, sock)
 
     async def _accept(self, listener: socket.socket) -> None:
-        while True:
+        while listener.fileno() >= 0:
             try:
                 await trio.lowlevel.wait_readable(listener)
                 await self.printer.reactor.going()

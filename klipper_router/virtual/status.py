@@ -43,6 +43,7 @@ class StatusEndpoints:
         self.printer = printer
         self._subscriptions: dict[Client, _Subscription] = {}
         self._queries: list[_Query] = []
+        self._unsettled = 0  # answers on their way: no tick may come between an answer and the subscription it begins
         self._timer: Timer | None = None
         self._last: dict[str, Status] = {}
         self._tick_s = max(TICK_S, TICK_MIN_REAL_S * printer.reactor.clock.speed)
@@ -70,11 +71,14 @@ class StatusEndpoints:
 
     async def _answer(self, request: WebRequest, query: _Query, template: dict[str, Any] | None) -> None:
         await self.printer.reactor.wait(query.answered)
+        self._unsettled -= 1
         request.send(query.answer)
         if template is not None and not request.client.closed:
             self._subscriptions[request.client] = _Subscription(query.wanted, template)
 
     def _tick(self, eventtime: float) -> float:
+        if self._unsettled:
+            return eventtime + self._tick_s
         last, self._last = self._last, {}
         queries, self._queries = self._queries, []
         for query in queries:
@@ -82,6 +86,7 @@ class StatusEndpoints:
                 "eventtime": eventtime,
                 "status": {name: self._pick(name, query.wanted, eventtime) for name in query.wanted},
             }
+            self._unsettled += 1
             query.answered.set()
         for client, subscription in list(self._subscriptions.items()):
             if client.closed:

@@ -18,8 +18,13 @@ from .webhooks import WebHooks
 Context = dict[str, Any]
 
 
-class PrinterView:
-    """`printer["object name"]` in a template: the status of each object, taken once per rendering."""
+class GetStatusWrapper:
+    """`printer["object name"]` in a template: the status of each object, taken once per rendering.
+
+    Has the name that it has in Klipper: Jinja2 says it to whoever misspells an object.
+    """
+
+    __module__ = "extras.gcode_macro"
 
     def __init__(self, printer: Printer, eventtime: float | None = None) -> None:
         self._printer = printer
@@ -92,7 +97,7 @@ class Templates:
         return Template(self, self._environment, name, text)
 
     def context(self, eventtime: float | None = None) -> Context:
-        return {"printer": PrinterView(self.printer, eventtime), **self._actions}
+        return {"printer": GetStatusWrapper(self.printer, eventtime), **self._actions}
 
     def _emergency_stop(self, msg: object = "action_emergency_stop") -> str:
         self.printer.invoke_shutdown(f"Shutdown due to {msg}")

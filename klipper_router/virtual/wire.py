@@ -17,6 +17,10 @@ END = b"\x03"
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
+# What the standard library makes of the keys None, True and False, which msgspec refuses.
+_KEYS_NOT_NUMBERS = ('"null":', '"true":', '"false":')
+
+
 class FrameError(ValueError):
     """A frame that Klippy drops without an answer."""
 
@@ -43,6 +47,8 @@ def encode(value: object) -> bytes:
     try:
         try:
             text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain)
+            if any(key in text for key in _KEYS_NOT_NUMBERS):
+                _check_keys(value)
         except ValueError:
             # msgspec writes null for them; the standard library has no such switch.
             text = json.dumps(_without_nan(value), separators=(",", ":"), ensure_ascii=False, default=_plain)
@@ -62,6 +68,18 @@ def _plain(value: object) -> object:
     if isinstance(value, bytes | bytearray):
         return base64.b64encode(value).decode()
     raise TypeError(f"Encoding objects of type {type(value).__name__} is unsupported")
+
+
+def _check_keys(value: Any) -> None:
+    """Raises TypeError in msgspec's words."""
+    if isinstance(value, dict):
+        if any(key is None or isinstance(key, bool) for key in value):
+            raise TypeError("Only dicts with str-like or number-like keys are supported")
+        for item in value.values():
+            _check_keys(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _check_keys(item)
 
 
 def _without_nan(value: Any) -> Any:

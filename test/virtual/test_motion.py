@@ -59,11 +59,15 @@ async def test_homing_sets_the_axes_and_motors_off_clears_them() -> None:
         await rig.api.script("G28")
         status = await rig.api.query("toolhead")
         assert (status["homed_axes"], status["axis_maximum"][:3]) == ("xyz", [200.0, 200.0, 200.0])
-        assert await rig.api.call("query_endstops/status") == {"x": "TRIGGERED", "y": "TRIGGERED", "z": "TRIGGERED"}
+        assert await rig.api.call("query_endstops/status") == {
+            "stepper_x": "TRIGGERED",
+            "stepper_y": "TRIGGERED",
+            "stepper_z": "TRIGGERED",
+        }
         assert (await rig.api.query("stepper_enable"))["steppers"]["stepper_x"] is True
         await rig.api.script("G1 Z10\nM84")
         assert (await rig.api.query("toolhead", "homed_axes"))["homed_axes"] == ""
-        assert (await rig.api.call("query_endstops/status"))["z"] == "open"
+        assert (await rig.api.call("query_endstops/status"))["stepper_z"] == "open"
 
 
 async def test_coordinates_offsets_and_saved_states() -> None:

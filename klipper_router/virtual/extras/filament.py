@@ -118,7 +118,7 @@ class MotionSensor:
         self._helper = RunoutHelper(section)
         self._moving = True
         self._runout_at = 0.0
-        self._switch = Switch(section, self._on_change, pin_option="switch_pin")
+        self._switch = Switch(section, self._on_change, pin_option="switch_pin", debounced=False)
         self._timer = self.printer.reactor.register_timer(self._check)
         self.printer.on("klippy:ready", self._on_ready)
         self.printer.on("idle_timeout:printing", lambda print_time: self._watch(True))

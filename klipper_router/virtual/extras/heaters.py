@@ -11,7 +11,8 @@ from ..gcode_command import GCodeCommand
 from ..motion.toolhead import Toolhead
 from ..pins import Pins
 from ..printer import MESSAGE_SHUTDOWN, Printer, Status
-from .sensors import SENSORS
+from .query_adc import QueryAdc
+from .sensors import SENSORS, THERMISTORS
 from .thermal import BED, HOTEND, Thermal, ThermalState
 
 KELVIN_TO_CELSIUS = -273.15
@@ -42,16 +43,17 @@ class Heater:
         max_power = section.getfloat("max_power", 1.0, above=0.0, maxval=1.0)
         section.getfloat("smooth_time", 1.0, above=0.0)
         self._max_delta: float | None = None  # of a watermark control; None is pid
+        self.pid: tuple[float, float, float] | None = None
         if section.getchoice("control", ("watermark", "pid")) == "watermark":
             self._max_delta = section.getfloat("max_delta", 2.0, above=0.0)
         else:
-            for option in ("pid_Kp", "pid_Ki", "pid_Kd"):
-                section.getfloat(option)
+            self.pid = (section.getfloat("pid_Kp"), section.getfloat("pid_Ki"), section.getfloat("pid_Kd"))
         self.printer.lookup(Pins, "pins").use(section.get("heater_pin"))
         section.getfloat("pwm_cycle_time", 0.1, above=0.0)
         self.thermal = ThermalState(model, self.printer.reactor.now(), max_power)
         self.target = 0.0
         self.printer.load_object(section.config, f"verify_heater {self.short_name}")
+        self.printer.load_object(section.config, "pid_calibrate")
         self.printer.lookup(GCode, "gcode").register_mux(
             "SET_HEATER_TEMPERATURE", "HEATER", self.short_name, self._cmd_set, "Sets a heater temperature"
         )
@@ -226,9 +228,13 @@ def read_sensor(section: Section) -> None:
         config.has_section(f"{module} {sensor_type}") for module in ("thermistor", "adc_temperature")
     ):
         raise ConfigError(f"Unknown temperature sensor '{sensor_type}'")
+    if sensor_type in THERMISTORS or config.has_section(f"thermistor {sensor_type}"):
+        section.getfloat("pullup_resistor", 4700.0, above=0.0)
+        section.getfloat("inline_resistor", 0.0, minval=0.0)
     pin = section.get("sensor_pin", None)
     if pin is not None:
         section.printer.lookup(Pins, "pins").use(pin, can_invert=False)
+        section.printer.require(QueryAdc, config, "query_adc").add(section.name)
 
 
 def load(section: Section) -> Heaters:

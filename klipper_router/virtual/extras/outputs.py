@@ -13,14 +13,20 @@ from .display_template import TemplateRunner, template_runner
 
 
 class OutputPin:
-    def __init__(self, section: Section, *, always_pwm: bool = False) -> None:
+    def __init__(self, section: Section) -> None:
         self.printer = section.printer
-        self._is_pwm = always_pwm or section.getboolean("pwm", False)
+        kind = section.name.split()[0]
+        self._is_pwm = kind != "output_pin" or section.getboolean("pwm", False)
         self.printer.lookup(Pins, "pins").use(section.get("pin"))
         self._scale = 1.0
         if self._is_pwm:
             section.getfloat("cycle_time", 0.1, above=0.0)
-            section.getboolean("hardware_pwm", False)
+            if kind != "pwm_cycle_time":
+                section.getboolean("hardware_pwm", False)
+            if kind == "pwm_tool":
+                section.getfloat(
+                    "maximum_mcu_duration", 0.0, minval=0.5 if section.has("maximum_mcu_duration") else None
+                )
             self._scale = section.getfloat("scale", 1.0, above=0.0)
         self.value = section.getfloat("value", 0.0, minval=0.0, maxval=self._scale) / self._scale
         shutdown = section.getfloat("shutdown_value", 0.0, minval=0.0, maxval=self._scale) / self._scale
@@ -110,12 +116,8 @@ class PartFan:
 
 
 def load_output_pin(section: Section) -> OutputPin:
+    """Also [pwm_tool] and [pwm_cycle_time]: to the one who looks at them they are output pins."""
     return OutputPin(section)
-
-
-def load_pwm_pin(section: Section) -> OutputPin:
-    """[pwm_tool] and [pwm_cycle_time] are output pins to the one who looks at them."""
-    return OutputPin(section, always_pwm=True)
 
 
 def load_fan(section: Section) -> PartFan:

@@ -8,7 +8,10 @@ from ..config import Section
 class Passive:
     def __init__(self, section: Section) -> None:
         for option in section.options():
-            section.get(option)
+            if option == "pins":
+                section.getlist(option)
+            else:
+                section.get(option)
 
 
 def load(section: Section) -> Passive:

@@ -50,12 +50,12 @@ class SaveVariables:
             raise CommandError(f"Unable to parse '{text}' as a literal") from None
         parser = configparser.ConfigParser()
         parser.add_section("Variables")
+        for key, item in sorted({**self.variables, name: value}.items()):
+            parser.set("Variables", key, repr(item))  # a ValueError, for a lone "%", shuts the printer down too
         try:
-            for key, item in sorted({**self.variables, name: value}.items()):
-                parser.set("Variables", key, repr(item))
             with self._path.open("w") as file:
                 parser.write(file)
-        except (OSError, ValueError):
+        except OSError:
             self.printer.log.exception("save_variables")
             raise CommandError("Unable to save variable") from None
         self._load()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SENSORS = frozenset(
+THERMISTORS = frozenset(
     {
         "ATC Semitec 104GT-2",
         "ATC Semitec 104NT-4-R025H42G",
@@ -12,6 +12,12 @@ SENSORS = frozenset(
         "TDK NTCG104LH104JT1",
         "Honeywell 100K 135-104LAG-J01",
         "NTC 100K MGB18-104F39050L32",
+        "PT1000",
+    }
+)
+
+SENSORS = THERMISTORS | frozenset(
+    {
         "AD595",
         "AD597",
         "AD8494",
@@ -19,7 +25,6 @@ SENSORS = frozenset(
         "AD8496",
         "AD8497",
         "PT100 INA826",
-        "PT1000",
         "MAX6675",
         "MAX31855",
         "MAX31856",

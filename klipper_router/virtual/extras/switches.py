@@ -1,8 +1,9 @@
 """Switches that no hand can press: filament sensors and buttons, moved by VIRTUAL_SENSOR.
 
 `VIRTUAL_SENSOR SENSOR=name STATE=1` sets a switch ([filament_switch_sensor], [filament_motion_sensor] or
-[gcode_button]); `VIRTUAL_SENSOR SENSOR=name TEMPERATURE=40` a [temperature_sensor], [temperature_fan] or heater. The
-endpoint is virtual/sensor with the same names in lower case. No real Klipper has them.
+[gcode_button]); named `probe`, it keeps the probe triggered, as one that was left in its dock.
+`VIRTUAL_SENSOR SENSOR=name TEMPERATURE=40` sets a [temperature_sensor], [temperature_fan] or heater. The endpoint is
+virtual/sensor with the same names in lower case. No real Klipper has them.
 """
 
 from __future__ import annotations
@@ -27,13 +28,19 @@ class SettableTemperature(Protocol):
     def set_sensor(self, degrees: float) -> None: ...
 
 
+class Settable(Protocol):
+    def set(self, pressed: bool) -> None: ...
+
+
 class Switch:
     """One input pin, debounced (klippy/extras/buttons.py: DebounceButton)."""
 
-    def __init__(self, section: Section, on_change: Callable[[float, bool], None], *, pin_option: str) -> None:
+    def __init__(
+        self, section: Section, on_change: Callable[[float, bool], None], *, pin_option: str, debounced: bool = True
+    ) -> None:
         self._reactor = section.printer.reactor
         section.printer.lookup(Pins, "pins").use(section.get(pin_option), can_pullup=True)
-        self._delay_s = section.getfloat("debounce_delay", 0.0, minval=0.0)
+        self._delay_s = section.getfloat("debounce_delay", 0.0, minval=0.0) if debounced else 0.0
         self._on_change = on_change
         self._physical: bool | None = None
         self._logical: bool | None = None
@@ -54,13 +61,13 @@ class Switch:
 class VirtualSensors:
     def __init__(self, printer: Printer) -> None:
         self._printer = printer
-        self._switches: dict[str, list[Switch]] = {}
+        self._switches: dict[str, list[Settable]] = {}
         printer.lookup(GCode, "gcode").register(
             "VIRTUAL_SENSOR", self._cmd, "Set a simulated sensor: SENSOR=name STATE=0|1 or TEMPERATURE=degrees"
         )
         printer.lookup(WebHooks, "webhooks").register("virtual/sensor", self._endpoint)
 
-    def add_switch(self, name: str, switch: Switch) -> None:
+    def add_switch(self, name: str, switch: Settable) -> None:
         self._switches.setdefault(name, []).append(switch)
 
     def set(self, name: str, state: bool | None, temperature: float | None) -> None:

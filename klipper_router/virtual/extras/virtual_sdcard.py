@@ -72,6 +72,15 @@ class VirtualSdCard:
     def is_cmd_from_sd(self) -> bool:
         return self._in_line
 
+    @property
+    def next_position(self) -> int:
+        """Of the line after the one being run. Set it to go on elsewhere (sdcard_loop)."""
+        return self._next_position
+
+    @next_position.setter
+    def next_position(self, position: int) -> None:
+        self._next_position = position
+
     def get_status(self, eventtime: float) -> Status:
         return {
             "file_path": None if self._path is None else str(self._path),
@@ -234,13 +243,16 @@ class VirtualSdCard:
                 await self.printer.reactor.pause(self.printer.reactor.now() + GIVE_WAY_S)
                 continue
             line = lines.pop()
-            self._next_position = self._position + len(line.encode()) + 1
+            following = self._next_position = self._position + len(line.encode()) + 1
             self._in_line = True
             error = await self._print_line(line)
             self._in_line = False
             if error is not None:
                 return error
             self._position = self._next_position
+            if self._next_position != following:
+                file.seek(self._position)
+                lines, partial = [], ""
         return None
 
     async def _print_line(self, line: str) -> str | None:

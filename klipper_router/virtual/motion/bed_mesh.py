@@ -6,9 +6,10 @@ ones are interpolated straight, where Klipper uses Lagrange or bicubic curves.
 
 from __future__ import annotations
 
-import itertools
 import json
-from dataclasses import asdict, dataclass
+import statistics
+from collections.abc import Awaitable
+from dataclasses import asdict
 from typing import Any
 
 from ..config import Section
@@ -17,65 +18,37 @@ from ..gcode import GCode
 from ..gcode_command import GCodeCommand
 from ..printer import Status
 from ..webhooks import WebHooks, WebRequest
+from .exclude_object import ExcludeObject
+from .mesh import PROFILE_VERSION, Mesh, read_profile
+from .mesh_area import Point, read_area
 from .probe import Probe
+from .probe_points import Measured, ProbePoints
 from .toolhead import Toolhead
-
-PROFILE_VERSION = 1
-Matrix = list[list[float]]
-
-
-@dataclass(frozen=True)
-class MeshParams:
-    min_x: float
-    max_x: float
-    min_y: float
-    max_y: float
-    x_count: int
-    y_count: int
-    mesh_x_pps: int
-    mesh_y_pps: int
-    algo: str
-    tension: float
-
-    def point(self, column: int, row: int) -> tuple[float, float]:
-        return (
-            self.min_x + (self.max_x - self.min_x) * column / (self.x_count - 1),
-            self.min_y + (self.max_y - self.min_y) * row / (self.y_count - 1),
-        )
-
-
-@dataclass(frozen=True)
-class Mesh:
-    name: str
-    params: MeshParams
-    probed: Matrix
-
-    def interpolated(self) -> Matrix:
-        """The probed points with `mesh_pps` more between each two."""
-        rows = [_fill(row, self.params.mesh_x_pps) for row in self.probed]
-        columns = [_fill(list(column), self.params.mesh_y_pps) for column in zip(*rows, strict=True)]
-        return [[round(z, 6) for z in row] for row in zip(*columns, strict=True)]
-
-
-def _fill(values: list[float], between: int) -> list[float]:
-    filled = []
-    for low, high in itertools.pairwise(values):
-        filled += [low + (high - low) * i / (between + 1) for i in range(between + 1)]
-    return [*filled, values[-1]]
 
 
 class BedMesh:
     def __init__(self, section: Section) -> None:
         self.printer = section.printer
         self._name = section.name
-        self._params = _read_params(section)
-        self._speed = section.getfloat("speed", 50.0, above=0.0)
-        self._move_z = section.getfloat("horizontal_move_z", 5.0)
+        self._configured = self._area = read_area(section)
+        self._adaptive_margin = section.getfloat("adaptive_margin", 0.0)
+        zero = section.getfloatlist("zero_reference_position", None, count=2)
+        self._zero: Point | None = None if zero is None else (zero[0], zero[1])
+        self._probe_zero = False  # the reference is outside of the mesh and must be measured itself
+        self._points = ProbePoints(section, self._measured, self._area.path(), use_offsets=True)
+        self._points.need(3)
+        section.getfloat("scan_overshoot", 0.0, minval=1.0)
+        section.getfloat("fade_start", 1.0)
+        section.getfloat("fade_end", 0.0)
+        section.getfloat("fade_target", None)
+        section.getfloat("split_delta_z", 0.025, minval=0.01)
+        section.getfloat("move_check_distance", 5.0, minval=3.0)
+        self._profile = "default"
         self._mesh: Mesh | None = None
         self._profiles: dict[str, Mesh] = {
-            mesh.name: mesh for mesh in map(_read_profile, section.config.sections(f"{section.name} ")) if mesh
+            mesh.name: mesh for mesh in map(read_profile, section.config.sections(f"{section.name} ")) if mesh
         }
-        gcode = self.printer.lookup(GCode, "gcode")
+        self._gcode = gcode = self.printer.lookup(GCode, "gcode")
         gcode.register("BED_MESH_CALIBRATE", self._cmd_calibrate, "Perform Mesh Bed Leveling")
         gcode.register("BED_MESH_PROFILE", self._cmd_profile, "Bed Mesh Persistent Storage management")
         gcode.register("BED_MESH_OUTPUT", self._cmd_output, "Retrieve interpolated grid of probed z-points")
@@ -111,7 +84,7 @@ class BedMesh:
         return self._status
 
     def _dump(self, request: WebRequest) -> None:
-        mesh, params = self._mesh, self._params
+        mesh, area = self._mesh, self._area
         probe = next(self.printer.find_all(Probe), None)
         current = {}
         if mesh is not None:
@@ -126,7 +99,7 @@ class BedMesh:
             {
                 "current_mesh": current,
                 "profiles": self._profile_status(),
-                "calibration": {"points": _path(params), "config": asdict(params), "probe_path": _path(params)},
+                "calibration": {"points": area.path(), "config": asdict(area), "probe_path": area.path()},
                 "probe_offsets": [probe.x_offset, probe.y_offset, probe.z_offset] if probe else [0, 0, 0],
                 "axis_minimum": kinematics["axis_minimum"],
                 "axis_maximum": kinematics["axis_maximum"],
@@ -135,30 +108,40 @@ class BedMesh:
 
     # Commands
 
-    async def _cmd_calibrate(self, command: GCodeCommand) -> None:
-        name = command.get("PROFILE", "default")
-        if not name.strip():
+    def _cmd_calibrate(self, command: GCodeCommand) -> Awaitable[None] | None:
+        self._profile = command.get("PROFILE", "default")
+        if not self._profile.strip():
             raise CommandError("Value for parameter 'PROFILE' must be specified")
         self._set_mesh(None)
-        probe = next(self.printer.find_all(Probe), None)
-        if probe is None:
-            raise CommandError("bed_mesh: the virtual Klippy measures with a [probe] only")
-        toolhead = self.printer.lookup(Toolhead, "toolhead")
-        params = probe.params(command)
-        move_z = command.get_float("HORIZONTAL_MOVE_Z", self._move_z)
-        if move_z < probe.z_offset:
-            raise CommandError("horizontal_move_z can't be less than probe's z_offset")
-        heights: dict[tuple[float, float], float] = {}
-        for x, y in _path(self._params):
-            toolhead.manual_move([None, None, move_z], params.lift_speed if heights else self._speed)
-            toolhead.manual_move([x - probe.x_offset, y - probe.y_offset], self._speed)
-            heights[x, y] = round((await probe.run(params))[2], 6)
-        toolhead.manual_move([None, None, move_z], params.lift_speed)
-        rows, columns = range(self._params.y_count), range(self._params.x_count)
-        matrix = [[heights[self._params.point(column, row)] for column in columns] for row in rows]
-        self._set_mesh(Mesh(name, self._params, matrix))
-        command.respond_info("Mesh Bed Leveling Complete")
-        self._save_profile(command, name)
+        area = self._configured.asked(command)
+        if command.get_int("ADAPTIVE", 0):
+            exclude_object = self.printer.find(ExcludeObject, "exclude_object")
+            area = area.adapted(command, exclude_object, self._adaptive_margin)
+        try:
+            area = area.checked()
+        except ConfigError as e:
+            raise CommandError(str(e)) from None
+        self._area, self._points.points = area, area.path()
+        self._probe_zero = False
+        if self._zero is not None and command.get("METHOD", "automatic") != "manual":
+            inside = all(
+                low <= at <= high for low, at, high in zip(area.mesh_min, self._zero, area.mesh_max, strict=True)
+            )
+            self._probe_zero = not inside
+            if self._probe_zero:
+                self._points.points.append(self._zero)
+        return self._points.start(command)
+
+    def _measured(self, measured: list[Measured]) -> bool:
+        zero_z = measured.pop()[2] if self._probe_zero else 0.0
+        heights = dict(zip(self._area.path(), (round(z - zero_z, 6) for _, _, z in measured), strict=True))
+        mesh = Mesh(self._profile, self._area.params(), self._area.matrix(heights))
+        if self._zero is not None and not self._probe_zero:
+            mesh = mesh.lowered(mesh.height(*self._zero))
+        self._set_mesh(mesh)
+        self._gcode.respond_info("Mesh Bed Leveling Complete")
+        self._save_profile(self._profile)
+        return True
 
     def _cmd_profile(self, command: GCodeCommand) -> None:
         for key, action in (("LOAD", self._load_profile), ("SAVE", self._save_profile), ("REMOVE", self._remove)):
@@ -170,18 +153,18 @@ class BedMesh:
             if name == "default" and key == "SAVE":
                 command.respond_info("Profile 'default' is reserved, please choose another profile name.")
             else:
-                action(command, name)
+                action(name)
             return
         command.respond_info(f"Invalid syntax '{command.line}'")
 
-    def _load_profile(self, command: GCodeCommand, name: str) -> None:
+    def _load_profile(self, name: str) -> None:
         if name not in self._profiles:
             raise CommandError(f"bed_mesh: Unknown profile [{name}]")
         self._set_mesh(self._profiles[name])
 
-    def _save_profile(self, command: GCodeCommand, name: str) -> None:
+    def _save_profile(self, name: str) -> None:
         if self._mesh is None:
-            command.respond_info(f"Unable to save to profile [{name}], the bed has not been probed")
+            self._gcode.respond_info(f"Unable to save to profile [{name}], the bed has not been probed")
             return
         section = f"{self._name} {name}"
         configfile = self.printer.configfile
@@ -192,31 +175,58 @@ class BedMesh:
             configfile.save(section, key, value)
         self._profiles = {**self._profiles, name: Mesh(name, self._mesh.params, self._mesh.probed)}
         self._update_status()
-        command.respond_info(
+        self._gcode.respond_info(
             f"Bed Mesh state has been saved to profile [{name}]\n"
             "for the current session.  The SAVE_CONFIG command will\n"
             "update the printer config file and restart the printer."
         )
 
-    def _remove(self, command: GCodeCommand, name: str) -> None:
+    def _remove(self, name: str) -> None:
         if name not in self._profiles:
-            command.respond_info(f"No profile named [{name}] to remove")
+            self._gcode.respond_info(f"No profile named [{name}] to remove")
             return
         self.printer.configfile.remove_section(f"{self._name} {name}")
         self._profiles = {key: mesh for key, mesh in self._profiles.items() if key != name}
         self._update_status()
-        command.respond_info(
+        self._gcode.respond_info(
             f"Profile [{name}] removed from storage for this session.\n"
             "The SAVE_CONFIG command will update the printer\n"
             "configuration and restart the printer"
         )
 
     def _cmd_output(self, command: GCodeCommand) -> None:
+        if command.get_int("PGP", 0):
+            self._show_points(command)
+            return
         if self._mesh is None:
             command.respond_info("Bed has not been probed")
             return
         lines = [" " + " ".join(f"{z:f}" for z in row) for row in self._mesh.probed]
         command.respond_info("Mesh Leveling Probed Z positions:\n" + "\n".join(lines))
+        command.respond_raw(self._describe(self._mesh))
+
+    def _show_points(self, command: GCodeCommand) -> None:
+        probe = next(self.printer.find_all(Probe), None)
+        dx, dy = (probe.x_offset, probe.y_offset) if probe is not None else (0.0, 0.0)
+        command.respond_info("bed_mesh: generated points\nIndex |  Tool Adjusted  |   Probe")
+        for i, (x, y) in enumerate(self._area.path()):
+            tool = f"({x - dx:.1f}, {y - dy:.1f})"
+            command.respond_info(f"  {i:<4d}| {tool:<16s}| ({x:.1f}, {y:.1f})")
+
+    def _describe(self, mesh: Mesh) -> str:
+        matrix = mesh.interpolated()
+        heights = [z for row in matrix for z in row]
+        lines = [
+            f"Mesh X,Y: {len(matrix[0])},{len(matrix)}",
+            f"Search Height: {self._points.move_z:.0f}",
+            "Mesh Offsets: X=0.0000, Y=0.0000",
+            f"Mesh Average: {statistics.fmean(heights):.2f}",
+            f"Mesh Range: min={min(heights):.4f} max={max(heights):.4f}",
+            f"Interpolation Algorithm: {mesh.params.algo}",
+            "Measured points:",
+            *("".join(f"  {z:f}" for z in row) for row in reversed(matrix)),
+        ]
+        return "\n".join(lines) + "\n"
 
     def _cmd_map(self, command: GCodeCommand) -> None:
         if self._mesh is None:
@@ -235,82 +245,6 @@ class BedMesh:
             command.get_float(name, None)
         if self._mesh is None:
             command.respond_info("No mesh loaded to offset")
-
-
-def _path(params: MeshParams) -> list[tuple[float, float]]:
-    """Row by row, there and back."""
-    path = []
-    for row in range(params.y_count):
-        columns = range(params.x_count) if row % 2 == 0 else reversed(range(params.x_count))
-        path += [params.point(column, row) for column in columns]
-    return path
-
-
-def _read_params(section: Section) -> MeshParams:
-    radius = section.getfloat("mesh_radius", None, above=0.0)
-    if radius is not None:
-        section.getfloatlist("mesh_origin", (0.0, 0.0), count=2)
-        x_count = y_count = section.getint("round_probe_count", 5, minval=3)
-        if not x_count & 1:
-            raise ConfigError("bed_mesh: probe_count must be odd for round beds")
-        low, high = (-radius, -radius), (radius, radius)
-    else:
-        x_count, y_count = _pair(section, "probe_count", "3", minimum=3)
-        low_x, low_y = section.getfloatlist("mesh_min", count=2)
-        high_x, high_y = section.getfloatlist("mesh_max", count=2)
-        if high_x <= low_x or high_y <= low_y:
-            raise ConfigError("bed_mesh: invalid min/max points")
-        low, high = (low_x, low_y), (high_x, high_y)
-    x_pps, y_pps = _pair(section, "mesh_pps", "2", minimum=0)
-    algorithm = section.get("algorithm", "lagrange").strip().lower()
-    if algorithm not in ("lagrange", "bicubic"):
-        raise ConfigError(f"bed_mesh: Unknown algorithm <{algorithm}>")
-    if max(x_pps, y_pps) == 0:
-        algorithm = "direct"
-    elif algorithm == "lagrange" and max(x_count, y_count) > 6:
-        raise ConfigError(
-            "bed_mesh: cannot exceed a probe_count of 6 when using lagrange interpolation."
-            f" Configured Probe Count: {x_count}, {y_count}"
-        )
-    tension = section.getfloat("bicubic_tension", 0.2, minval=0.0, maxval=2.0)
-    return MeshParams(low[0], high[0], low[1], high[1], x_count, y_count, x_pps, y_pps, algorithm, tension)
-
-
-def _pair(section: Section, option: str, default: str, *, minimum: int) -> tuple[int, int]:
-    text = section.get(option, default)
-    try:
-        values = [int(part) for part in text.split(",")]
-    except ValueError:
-        values = []
-    if len(values) == 1:
-        values *= 2
-    if len(values) != 2:
-        raise ConfigError(f"bed_mesh: malformed '{option}' value: {text}")
-    if min(values) < minimum:
-        raise ConfigError(f"Option '{option}' in section bed_mesh must have a minimum of {minimum}")
-    return values[0], values[1]
-
-
-def _read_profile(section: Section) -> Mesh | None:
-    """What SAVE_CONFIG wrote. Profiles of another version are left alone."""
-    for option in section.options():
-        section.get(option)
-    if section.getint("version", 0) != PROFILE_VERSION:
-        return None
-    points = section.getpoints("points")
-    params = MeshParams(
-        min_x=section.getfloat("min_x"),
-        max_x=section.getfloat("max_x"),
-        min_y=section.getfloat("min_y"),
-        max_y=section.getfloat("max_y"),
-        x_count=section.getint("x_count"),
-        y_count=section.getint("y_count"),
-        mesh_x_pps=section.getint("mesh_x_pps"),
-        mesh_y_pps=section.getint("mesh_y_pps"),
-        algo=section.get("algo"),
-        tension=section.getfloat("tension"),
-    )
-    return Mesh(section.name.split(" ", 1)[1], params, [list(row) for row in points])
 
 
 def load(section: Section) -> BedMesh:

@@ -22,12 +22,14 @@ from .toolhead import Toolhead
 class ExtruderStepper:
     """The motor: pressure advance, rotation distance, which extruder it follows."""
 
-    def __init__(self, section: Section, motion_queue: str | None) -> None:
+    def __init__(self, section: Section, motion_queue: str | None = None) -> None:
+        """Klipper names no `motion_queue` for an extruder's own motor until SYNC_EXTRUDER_MOTION was used."""
         self.printer = section.printer
         self.name = section.own_name
         read_stepper(section)
         self.rotation_distance = section.getfloat("rotation_distance", 1.0)
         self.motion_queue = motion_queue
+        self._follows = motion_queue or self.name
         self.pressure_advance = section.getfloat("pressure_advance", 0.0, minval=0.0)
         self.smooth_time = section.getfloat("pressure_advance_smooth_time", 0.040, above=0.0, maxval=0.200)
         gcode = self.printer.lookup(GCode, "gcode")
@@ -57,7 +59,7 @@ class ExtruderStepper:
         active = self.printer.lookup(Toolhead, "toolhead").extruder
         if not isinstance(active, Extruder) or active.stepper is None:
             raise CommandError("Active extruder does not have a stepper")
-        if active.stepper.motion_queue != active.name:
+        if active.stepper._follows != active.name:
             raise CommandError("Unable to infer active extruder stepper")
         active.stepper.cmd_pressure_advance(command)
 
@@ -80,6 +82,7 @@ class ExtruderStepper:
         queue = command.get("MOTION_QUEUE")
         if queue and self.printer.find(Extruder, queue) is None:
             raise CommandError(f"'{queue}' is not a valid extruder.")
+        self._follows = queue
         self.motion_queue = queue or None
         command.respond_info(f"Extruder '{self.name}' now syncing with '{queue}'")
 
@@ -107,7 +110,7 @@ class Extruder:
         section.getfloat("instantaneous_corner_velocity", 1.0, minval=0.0)
         self.stepper: ExtruderStepper | None = None
         if any(section.get(option, None) is not None for option in ("step_pin", "dir_pin", "rotation_distance")):
-            self.stepper = ExtruderStepper(section, self.name)
+            self.stepper = ExtruderStepper(section)
         gcode = self.printer.lookup(GCode, "gcode")
         if self.name == "extruder":
             toolhead.set_extruder(self, 0.0)

@@ -11,6 +11,7 @@ from ..gcode_command import GCodeCommand
 from ..printer import Printer, Status
 from ..webhooks import WebHooks, WebRequest
 from .kinematics import Rail
+from .probe import Probe
 from .toolhead import Toolhead
 
 # klippy/extras/stepper_enable.py: before and after the motors are switched off
@@ -37,7 +38,11 @@ class Homing:
         toolhead.set_position(toolhead.get_position(), "xyz"[axis])
         span = rail.position_max - rail.position_min
         at = toolhead.get_position()
-        travel = min(abs(at[axis] - rail.position_endstop), span)
+        endstop = endstop_of(self.printer, rail)
+        travel = min(abs(at[axis] - endstop), span)
+        probe = self.printer.find(Probe, "probe") if rail.via_probe else None
+        if probe is not None:
+            await probe.lower()
         toolhead.dwell(travel / rail.homing_speed)
         if rail.retract_dist:
             toolhead.dwell(rail.retract_dist / rail.homing_speed + rail.retract_dist / rail.second_homing_speed)
@@ -45,10 +50,18 @@ class Homing:
         await toolhead.wait_moves()
         if self.printer.is_shutdown:
             raise CommandError("Homing failed due to printer shutdown")
-        at[axis] = rail.position_endstop
+        at[axis] = endstop
         toolhead.set_position(at, "xyz"[axis])
+        if probe is not None:
+            await probe.raise_again()
         self.printer.lookup(StepperEnable, "stepper_enable").enable(rail.steppers)
         self.printer.send_event("homing:home_rails_end", [axis])
+
+
+def endstop_of(printer: Printer, rail: Rail) -> float:
+    """Where the axis stands when its endstop triggers: with a probe for an endstop, as high as the nozzle is then."""
+    probe = printer.find(Probe, "probe") if rail.via_probe else None
+    return rail.position_endstop if probe is None else probe.z_offset
 
 
 class StepperEnable:
@@ -97,7 +110,7 @@ class QueryEndstops:
 
     def __init__(self, printer: Printer) -> None:
         self.printer = printer
-        self._last: dict[str, bool] = {}
+        self._last: dict[str, int] = {}
         printer.lookup(WebHooks, "webhooks").register("query_endstops/status", self._endpoint)
         gcode = printer.lookup(GCode, "gcode")
         gcode.register("QUERY_ENDSTOPS", self._cmd_query, "Report on the status of each endstop")
@@ -108,7 +121,7 @@ class QueryEndstops:
         toolhead.get_last_move_time()
         homed = toolhead.kinematics.get_status()["homed_axes"]
         self._last = {
-            _short(rail.name): axis in homed and toolhead.position[i] == rail.position_endstop
+            rail.name: int(axis in homed and toolhead.position[i] == endstop_of(self.printer, rail))
             for i, (axis, rail) in enumerate(zip("xyz", toolhead.kinematics.rails, strict=False))
         }
         return {name: "TRIGGERED" if on else "open" for name, on in self._last.items()}
@@ -122,10 +135,6 @@ class QueryEndstops:
 
     def _cmd_query(self, command: GCodeCommand) -> None:
         command.respond_raw(" ".join(f"{name}:{state}" for name, state in self._query().items()))
-
-
-def _short(rail: str) -> str:
-    return rail.removeprefix("stepper_")
 
 
 def load_stepper_enable(section: Section) -> StepperEnable:

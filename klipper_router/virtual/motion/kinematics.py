@@ -53,7 +53,7 @@ class Kinematics:
         """Raises CommandError for a move the machine cannot make; limits the speed of others."""
 
     def get_status(self) -> Status:
-        return {"homed_axes": "", "axis_minimum": Coord(()), "axis_maximum": Coord(())}
+        return {"homed_axes": "", "axis_minimum": Coord((0.0, 0.0, 0.0)), "axis_maximum": Coord((0.0, 0.0, 0.0))}
 
 
 class StraightKinematics(Kinematics):
@@ -115,9 +115,8 @@ def read_stepper(section: Section) -> None:
     pins.use(section.get("step_pin"))
     pins.use(section.get("dir_pin"))
     section.getfloat("step_pulse_duration", None, minval=0.0, maxval=0.001)
-    if section.get("rotation_distance", None, note=False) is None and section.get("gear_ratio", None) is not None:
-        pass  # a rotating axis: the gear ratio says it all
-    else:
+    gears = section.getlist("gear_ratio", ())
+    if not gears or section.has("rotation_distance"):  # a rotating axis may have gears alone
         section.getfloat("rotation_distance", above=0.0)
     section.getint("microsteps", minval=1)
     if section.getint("full_steps_per_rotation", 200, minval=1) % 4:
@@ -171,9 +170,9 @@ def _direction(section: Section, low: float, high: float, endstop: float) -> boo
     positive = section.getboolean("homing_positive_dir", None)
     if positive is None:
         if endstop <= low + (high - low) / 4.0:
-            return False
+            return section.getboolean("homing_positive_dir", False)
         if endstop >= high - (high - low) / 4.0:
-            return True
+            return section.getboolean("homing_positive_dir", True)
         raise ConfigError(f"Unable to infer homing_positive_dir in section '{section.name}'")
     if (positive and endstop == low) or (not positive and endstop == high):
         raise ConfigError(f"Invalid homing_positive_dir / position_endstop in '{section.name}'")

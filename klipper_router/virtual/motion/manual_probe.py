@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from ..config import Section
@@ -13,6 +14,7 @@ from .gcode_move import GCodeMove
 from .toolhead import Toolhead
 
 BOB_MINIMUM_MM = 0.500
+BISECT_MAX_MM = 0.200
 OnDone = Callable[[float | None], None]
 
 
@@ -23,6 +25,7 @@ class ManualProbe:
         self._on_done: OnDone | None = None
         self._tried: list[float] = []
         self._speed = 5.0
+        self._start: list[float] = []
         self._z_endstop: float | None = None
         if section.config.has_section("stepper_z"):
             self._z_endstop = section.config.section("stepper_z").getfloat("position_endstop", None, note=False)
@@ -45,12 +48,16 @@ class ManualProbe:
     def _z(self) -> float:
         return self.printer.lookup(Toolhead, "toolhead").position[2]
 
-    def start(self, command: GCodeCommand, on_done: OnDone) -> None:
-        """Let the user find the height; `on_done` gets it, or None. Raises CommandError when one is active."""
+    def check_idle(self) -> None:
         if self._on_done is not None:
             raise CommandError("Already in a manual Z probe. Use ABORT to abort it.")
+
+    def start(self, command: GCodeCommand, on_done: OnDone) -> None:
+        """Let the user find the height; `on_done` gets it, or None. Raises CommandError when one is active."""
+        self.check_idle()
         self._speed = command.get_float("SPEED", 5.0)
         self._on_done, self._tried = on_done, []
+        self._start = self.printer.lookup(Toolhead, "toolhead").get_position()
         self._gcode.register("ACCEPT", self._cmd_accept, "Accept the current Z position")
         self._gcode.register("NEXT", self._cmd_accept)
         self._gcode.register("ABORT", lambda c: self._finish(None), "Abort manual Z probing tool")
@@ -76,28 +83,43 @@ class ManualProbe:
             on_done(z)
 
     def _cmd_accept(self, command: GCodeCommand) -> None:
-        self._finish(self._z())
+        at = self.printer.lookup(Toolhead, "toolhead").get_position()
+        if at[:2] != self._start[:2] or at[2] >= self._start[2]:
+            command.respond_info(
+                "Manual probe failed! Use TESTZ commands to position the\nnozzle prior to running ACCEPT."
+            )
+            self._finish(None)
+            return
+        self._finish(at[2])
 
     async def _cmd_testz(self, command: GCodeCommand) -> None:
         text = command.get("Z")
         z = self._z()
         if z not in self._tried:
             self._tried.append(z)
-        status = self.get_status(0.0)
-        if text in ("+", "++", "-", "--"):
-            edge = status["z_position_upper" if text[0] == "+" else "z_position_lower"]
-            step = (edge - z) / (1 if len(text) == 2 else 2) if edge is not None else BOB_MINIMUM_MM
-            if edge is None and text[0] == "-":
-                step = -step
-        else:
-            try:
-                step = float(text)
-            except ValueError:
-                raise CommandError(f"Unable to parse '{text}'") from None
+        next_z = self._bisect(z, text) if text in ("+", "++", "-", "--") else z + command.get_float("Z")
         toolhead = self.printer.lookup(Toolhead, "toolhead")
-        toolhead.manual_move([None, None, z + step], self._speed)
+        try:
+            if z < next_z + BOB_MINIMUM_MM:
+                toolhead.manual_move([None, None, next_z + BOB_MINIMUM_MM], self._speed)
+            toolhead.manual_move([None, None, next_z], self._speed)
+        except CommandError:
+            self._finish(None)
+            raise
         await toolhead.check_pause()
         self._report()
+
+    def _bisect(self, z: float, way: str) -> float:
+        """Half the way to the next height that was tried (with two signs all of it), but not far."""
+        up = way[0] == "+"
+        edge = (
+            min((t for t in self._tried if t > z), default=math.inf)
+            if up
+            else max((t for t in self._tried if t < z), default=-math.inf)
+        )
+        if len(way) == 1:
+            edge = (edge + z) / 2.0
+        return min(edge, z + BISECT_MAX_MM) if up else max(edge, z - BISECT_MAX_MM)
 
     def _cmd_manual_probe(self, command: GCodeCommand) -> None:
         self.start(command, self._show)

@@ -6,16 +6,19 @@ What they measure is the simulated bed (bed.py), so results are the same each ti
 from __future__ import annotations
 
 import statistics
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from ..config import Section
 from ..coord import Coord
 from ..errors import CommandError
+from ..extras.switches import virtual_sensors
 from ..gcode import GCode
 from ..gcode_command import GCodeCommand
 from ..pins import Pins
 from ..printer import Status
-from .bed import bed_height
+from ..template import Templates
 from .gcode_move import GCodeMove
 from .manual_probe import ManualProbe
 from .toolhead import Toolhead
@@ -40,15 +43,15 @@ class Probe:
     def __init__(self, section: Section) -> None:
         self.printer = section.printer
         self.name = section.name
+        self.x_offset = section.getfloat("x_offset", 0.0)
+        self.y_offset = section.getfloat("y_offset", 0.0)
+        self.z_offset = section.getfloat("z_offset")
         pins = self.printer.lookup(Pins, "pins")
         for option in ("pin", "sensor_pin", "control_pin"):
             pin = section.get(option, None) if section.name != "probe" or option != "pin" else section.get("pin")
             if pin is not None:
                 pins.use(pin, can_pullup=True)
         pins.register_chip("probe")
-        self.x_offset = section.getfloat("x_offset", 0.0)
-        self.y_offset = section.getfloat("y_offset", 0.0)
-        self.z_offset = section.getfloat("z_offset")
         speed = section.getfloat("speed", 5.0, above=0.0)
         self._params = ProbeParams(
             speed=speed,
@@ -64,7 +67,14 @@ class Probe:
             if section.config.has_section("stepper_z")
             else 0.0
         )
-        self._last_query = False
+        templates = self.printer.require(Templates, section.config, "gcode_macro")
+        self._each_sample = section.getboolean("deactivate_on_each_sample", True) if self.name == "probe" else True
+        self._activate = templates.load(section, "activate_gcode", "")
+        self._deactivate = templates.load(section, "deactivate_gcode", "")
+        self._lowered = False
+        self._docked = False
+        virtual_sensors(self.printer).add_switch("probe", self)
+        self._last_query: int = False  # an int once it was asked, as in Klipper
         self._last_position = Coord((0.0, 0.0, 0.0))
         self._last_z = 0.0
         gcode = self.printer.lookup(GCode, "gcode")
@@ -99,7 +109,40 @@ class Probe:
 
     def _trigger_z(self) -> float:
         x, y = self._toolhead.position[:2]
-        return bed_height(x + self.x_offset, y + self.y_offset) + self.z_offset
+        return self._toolhead.bed.height(x + self.x_offset, y + self.y_offset) + self.z_offset
+
+    def set(self, pressed: bool) -> None:
+        """For VIRTUAL_SENSOR: a dockable probe that is not at the toolhead shows as triggered."""
+        self._docked = pressed
+
+    # The user's G-code that lowers and raises it
+
+    async def lower(self) -> None:
+        if not self._lowered:
+            await self._script("activate_gcode")
+            self._lowered = True
+
+    async def raise_again(self) -> None:
+        if self._lowered:
+            self._lowered = False
+            await self._script("deactivate_gcode")
+
+    async def _script(self, option: str) -> None:
+        script = (self._activate if option == "activate_gcode" else self._deactivate).render()
+        if not script:
+            return
+        before = self._toolhead.get_position()
+        await self.printer.lookup(GCode, "gcode").run_script_from_command(script)
+        if self._toolhead.get_position()[:3] != before[:3]:
+            raise CommandError(f"Toolhead moved during probe {option} script")
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[None]:
+        """Around all touches of one command: with `deactivate_on_each_sample` off it stays low in between."""
+        try:
+            yield
+        finally:
+            await self.raise_again()
 
     async def run(self, params: ProbeParams) -> tuple[float, float, float]:
         """Where the bed was touched, in bed coordinates, averaged over the samples. Raises CommandError."""
@@ -108,35 +151,45 @@ class Probe:
             raise CommandError("Must home before probe")
         results = []
         for sample in range(params.samples):
-            trigger_z = self._trigger_z()
-            x, y, z = toolhead.position[:3]
-            if z <= trigger_z:
-                raise CommandError("Probe triggered prior to movement")
-            if trigger_z < self._z_min:
-                raise CommandError("No trigger on probe after full movement" + HINT_TIMEOUT)
-            toolhead.manual_move([None, None, trigger_z], params.speed)
-            await toolhead.check_pause()
-            await toolhead.wait_moves()
-            if self.printer.is_shutdown:
-                raise CommandError("Probing failed due to printer shutdown")
-            bed_z = trigger_z - self.z_offset
-            results.append(bed_z)
-            self.printer.lookup(GCode, "gcode").respond_info(
-                f"probe: at {x + self.x_offset:.3f},{y + self.y_offset:.3f} bed will contact at z={bed_z:.6f}"
-            )
+            await self.lower()
+            results.append(await self._touch(params))
+            if self._each_sample:
+                await self.raise_again()
             if sample + 1 < params.samples:
-                toolhead.manual_move([None, None, trigger_z + params.retract_dist], params.lift_speed)
+                up = toolhead.position[2] + params.retract_dist
+                toolhead.manual_move([None, None, up], params.lift_speed)
         x, y = toolhead.position[:2]
         z = statistics.median(results) if params.use_median else statistics.fmean(results)
         return x + self.x_offset, y + self.y_offset, z
 
+    async def _touch(self, params: ProbeParams) -> float:
+        """Down to the bed. Returns the bed's height."""
+        toolhead = self._toolhead
+        trigger_z = self._trigger_z()
+        x, y, z = toolhead.position[:3]
+        if self._docked or z <= trigger_z:
+            raise CommandError("Probe triggered prior to movement")
+        if trigger_z < self._z_min:
+            raise CommandError("No trigger on probe after full movement" + HINT_TIMEOUT)
+        toolhead.manual_move([None, None, trigger_z], params.speed)
+        await toolhead.check_pause()
+        await toolhead.wait_moves()
+        if self.printer.is_shutdown:
+            raise CommandError("Probing failed due to printer shutdown")
+        bed_z = trigger_z - self.z_offset
+        self.printer.lookup(GCode, "gcode").respond_info(
+            f"probe: at {x + self.x_offset:.3f},{y + self.y_offset:.3f} bed will contact at z={bed_z:.6f}"
+        )
+        return bed_z
+
     def _cmd_query(self, command: GCodeCommand) -> None:
         self._toolhead.get_last_move_time()
-        self._last_query = self._toolhead.position[2] <= self._trigger_z()
+        self._last_query = int(self._docked or self._toolhead.position[2] <= self._trigger_z())
         command.respond_info(f"probe: {'TRIGGERED' if self._last_query else 'open'}")
 
     async def _cmd_probe(self, command: GCodeCommand) -> None:
-        x, y, z = await self.run(self.params(command))
+        async with self.session():
+            x, y, z = await self.run(self.params(command))
         command.respond_info(f"Result: at {x:.3f},{y:.3f} estimate contact at z={z:.6f}")
         self._last_position = Coord((x, y, z))
         self._last_z = z + self.z_offset
@@ -151,10 +204,11 @@ class Probe:
         )
         single = ProbeParams(params.speed, params.lift_speed, 1, params.retract_dist, params.use_median)
         heights = []
-        for _ in range(count):
-            heights.append((await self.run(single))[2])
-            up = self._toolhead.position[2] + params.retract_dist
-            self._toolhead.manual_move([x, y, up], params.lift_speed)
+        async with self.session():
+            for _ in range(count):
+                heights.append((await self.run(single))[2])
+                up = self._toolhead.position[2] + params.retract_dist
+                self._toolhead.manual_move([x, y, up], params.lift_speed)
         command.respond_info(
             f"probe accuracy results: maximum {max(heights):.6f}, minimum {min(heights):.6f},"
             f" range {max(heights) - min(heights):.6f}, average {statistics.fmean(heights):.6f},"
@@ -163,7 +217,8 @@ class Probe:
 
     async def _cmd_calibrate(self, command: GCodeCommand) -> None:
         params = self.params(command)
-        x, y, z = await self.run(params)
+        async with self.session():
+            x, y, z = await self.run(params)
         at = self._toolhead.position[2]
         self._toolhead.manual_move([None, None, at + 5.0], params.lift_speed)
         self._toolhead.manual_move([x, y], params.speed)

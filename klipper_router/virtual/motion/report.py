@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from ..config import Section
 from ..coord import Coord
 from ..printer import Printer, Status
+from .homing import StepperEnable
 from .toolhead import Segment, Toolhead
+
+# What has a queue of moves of its own.
+_HAS_TRAPQ = re.compile(r"toolhead|extruder\d*|manual_stepper .*")
 
 
 class MotionReport:
@@ -16,9 +22,7 @@ class MotionReport:
         toolhead = self.printer.find(Toolhead, "toolhead")
         position: list[float] = [0.0, 0.0, 0.0, 0.0]
         velocity = extruder_velocity = 0.0
-        names: list[str] = []
         if toolhead is not None:
-            names = ["toolhead"] + ([toolhead.extruder.name] if toolhead.extruder.name else [])
             print_time = toolhead.estimated_print_time(eventtime)
             segment = _segment_at(toolhead, print_time)
             if segment is None:
@@ -33,9 +37,13 @@ class MotionReport:
             "live_position": Coord(position),
             "live_velocity": velocity,
             "live_extruder_velocity": extruder_velocity,
-            "steppers": sorted(toolhead.kinematics.steppers) if toolhead is not None else [],
-            "trapq": sorted(names),
+            "steppers": sorted(self._steppers()),
+            "trapq": sorted(name for name in self.printer.objects if _HAS_TRAPQ.fullmatch(name)),
         }
+
+    def _steppers(self) -> list[str]:
+        enable = self.printer.find(StepperEnable, "stepper_enable")
+        return list(enable.get_status(0.0)["steppers"]) if enable is not None else []
 
 
 def _segment_at(toolhead: Toolhead, print_time: float) -> Segment | None:

@@ -19,6 +19,7 @@ from ..gcode import GCode
 from ..gcode_command import GCodeCommand
 from ..mcu import Mcu
 from ..printer import Status
+from .bed import Bed
 from .kinematics import Kinematics, load_kinematics
 from .move import Limits, Move, Position
 
@@ -27,6 +28,8 @@ BUFFER_TIME_START_S = 0.250
 # A lone move waits this long for a following one before it is planned to a stop.
 PRIMING_S = 0.100
 PAUSE_MAX_S = 1.0
+# Klippy wakes for every move of a print. Here several short moves are taken at a time: the queue is a second long.
+PAUSE_MIN_S = 0.050
 # Klippy sends what is planned this long before its time (klippy/extras/motion_queuing.py).
 FLUSH_AHEAD_S = 0.2
 RESTART_DWELL_S = 0.5
@@ -79,6 +82,7 @@ class Toolhead:
         self.segments: deque[Segment] = deque(maxlen=SEGMENTS_KEPT)
         self._last_move: Move | None = None  # its end speed depends on the next one
         self._flush_timer = printer.reactor.register_timer(self._on_flush_timer)
+        self.bed = Bed()
         self.kinematics: Kinematics = load_kinematics(config, self.limits)
         printer.on("klippy:shutdown", self._on_shutdown)
         gcode = printer.lookup(GCode, "gcode")
@@ -127,7 +131,7 @@ class Toolhead:
             ahead = self.print_time - self.estimated_print_time() - BUFFER_TIME_HIGH_S
             if ahead <= 0.0:
                 return
-            await self.reactor.pause(self.reactor.now() + min(ahead, PAUSE_MAX_S))
+            await self.reactor.pause(self.reactor.now() + min(max(ahead, PAUSE_MIN_S), PAUSE_MAX_S))
 
     async def wait_moves(self) -> None:
         self.flush()
