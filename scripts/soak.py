@@ -127,19 +127,19 @@ class Machine:
         """Be a process that is killed and started again."""
         while True:
             self.klippy = VirtualKlippy(self.config, apiserver=self.sock, speed=self.speed)
+            self._mark = 0
             async with trio.open_nursery() as nursery:
                 await nursery.start(self.klippy.run)
                 nursery.start_soon(self._read_console, self.klippy)
                 nursery.start_soon(self._time_recovery, self.klippy)
                 self.killed = trio.Event()
                 await self.killed.wait()
-                await trio.lowlevel.checkpoint()
-                self._take(self.klippy, self._mark)
                 nursery.cancel_scope.cancel()
+            # Only now: up to its very end it may run a script and answer it.
+            self._take(self.klippy, self._mark)
             await trio.sleep(random.uniform(0, 2))
 
     async def _read_console(self, klippy: VirtualKlippy) -> None:
-        self._mark = 0
         while True:
             await klippy.wait_console(lambda line: True, since=self._mark)
             self._take(klippy, self._mark)
