@@ -280,13 +280,16 @@ def test_the_pytest_plugin_loads_nothing_heavy_before_there_is_a_scenario() -> N
 async def test_the_example_of_the_documentation_passes(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "scenarios.md").read_text()
     main_cfg, led_cfg = re.findall(r"```ini\n(.*?)```", text, re.DOTALL)
-    for name, config in (("main.cfg", main_cfg), ("led.cfg", led_cfg)):
-        (tmp_path / name).write_text(config.replace("[include ", f"[include {ROOT / 'includes'}/"))
+    (tmp_path / "router_api.cfg").write_text((ROOT / "includes" / "router_api.cfg").read_text())
+    folder = tmp_path / "my_setup"
+    folder.mkdir()
+    (folder / "main.cfg").write_text(main_cfg)
+    (folder / "led.cfg").write_text(led_cfg)
     steps = re.search(r"```yaml\n(# scenario.yaml.*?)```", text, re.DOTALL)
     assert steps is not None
-    (tmp_path / "scenario.yaml").write_text(steps[1])
-    (tmp_path / "cube.gcode").write_text("G4 P2000\nM400\n")
-    result = await run.run(plan.load(tmp_path), run.Options(), show.Quiet())
+    (folder / "scenario.yaml").write_text(steps[1])
+    (folder / "cube.gcode").write_text("G4 P2000\nM400\n")
+    result = await run.run(plan.load(folder), run.Options(), show.Quiet())
     assert result.passed, show.failure(result)
 
 
