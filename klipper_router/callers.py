@@ -158,14 +158,12 @@ class PrinterCaller:
         raise NotImplementedError("a printer handles events by G-code")  # refused when it subscribes
 
     def _run_callback(self, macro: str, parameters: Parameters) -> None:
-        script = gcode.command_line(macro, parameters)
-
         def done(error: RouterError | None) -> None:
             if error is not None:
                 log.warning("%s: callback %s failed: %s", self.name, macro, error)
 
         try:
-            self.printer.run(Job(lambda: script, done, size_bytes=len(script.exact)))
+            self.printer.run(Job.of(gcode.command_line(macro, parameters), done))
         except CallError as error:
             log.error("%s: callback %s is lost: %s", self.name, macro, error)
             self.tell(f"callback {macro}: {error}")

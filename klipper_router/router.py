@@ -132,11 +132,9 @@ class Router:
         if isinstance(handler, GcodeHandler):
             if not target.state.ready:
                 raise CallError(f"{target.name} is not ready: {target.state.state}, {target.state.message}")
-            script = handler.template.fill(texts)
-            target.run(Job(lambda: script, done, size_bytes=max(1, len(script.exact))))
+            target.run(Job.of(handler.template.fill(texts), done))
         elif handler.endpoint == "gcode/script" and isinstance(text := context.get("script"), str):
-            given = gcode.Script.of(text)  # in the queue, as every script, so that they stay in order
-            target.run(Job(lambda: given, done, size_bytes=max(1, len(text))))
+            target.run(Job.of(gcode.Script.of(text), done))  # in the queue, as every script, so that they stay in order
         else:
             target.call(handler.endpoint, dict(context), lambda answer: done(_error(answer)))
 
@@ -192,7 +190,7 @@ def script_job(request: Request, script: str) -> Job:
         else:
             request.fail(error)
 
-    return Job(lambda: gcode.Script.of(script), done, size_bytes=max(1, len(script)))
+    return Job.of(gcode.Script.of(script), done)
 
 
 def _error(answer: Answer) -> RouterError | None:

@@ -43,6 +43,11 @@ class Job:
     script: Script | None = field(default=None, init=False)  # once rendered
     sent: str = field(default="", init=False)  # what of it was sent last
 
+    @classmethod
+    def of(cls, script: Script, done: Callable[[RouterError | None], None]) -> Job:
+        """A counted job for a script that is known already; an empty one counts, too."""
+        return cls(lambda: script, done, size_bytes=max(1, len(script.exact)))
+
 
 class ScriptQueue:
     """The waiting and the sent scripts of one printer."""
