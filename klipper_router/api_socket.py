@@ -80,6 +80,10 @@ class Client:
     def own_printer(self) -> str | None:
         return None
 
+    @property
+    def group(self) -> str:
+        return "clients"
+
     async def serve(self) -> None:
         """Serve the client until it closes, breaks or is dropped."""
         log.debug("%s: connected", self.name)

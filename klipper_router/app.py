@@ -48,8 +48,7 @@ async def _serve_on(
 ) -> None:
     router = Router(config, dial=dial, methods=METHODS)
     async with trio.open_nursery() as nursery:
-        for printer in router.printers.values():
-            nursery.start_soon(printer.keep_linked, name=printer.name)
+        nursery.start_soon(router.run)
         nursery.start_soon(api_socket.serve, router, sock)
         log.info("Klipper Router %s serves %s on %s", __version__, ", ".join(router.printers), config.router.sock)
         task_status.started(router)

@@ -10,6 +10,8 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
+import trio
+
 from klipper_router import gcode
 from klipper_router.errors import CallError, RouterError
 from klipper_router.messages import ObjectsSubscribeParams
@@ -59,6 +61,10 @@ class Caller(Protocol):
     def own_printer(self) -> str | None:
         """The printer that runs this caller's G-code; None where there is none."""
 
+    @property
+    def group(self) -> str:
+        """What a printer's policy calls this caller: the name of a printer, ``clients`` or ``gateway``."""
+
     def answered(self, request: Request, result: bytes, parameters: Callable[[], Parameters]) -> None:
         """Take the result of a request."""
 
@@ -84,7 +90,7 @@ class PrinterCaller:
     def __init__(self, printer: Printer[Caller]) -> None:
         self.printer = printer
         # One for each callback under way or waiting for its turn; bounded by the subscriptions that a caller may have.
-        self._callbacks: dict[tuple[str, str], Job] = {}
+        self._callbacks: dict[tuple[Printer[Caller], str], Job] = {}
 
     @property
     def name(self) -> str:
@@ -94,11 +100,16 @@ class PrinterCaller:
     def own_printer(self) -> str | None:
         return self.printer.name
 
+    @property
+    def group(self) -> str:
+        return self.printer.name
+
     def answered(self, request: Request, result: bytes, parameters: Callable[[], Parameters]) -> None:
         if request.gcode_callback:
             self._run_callback(request.gcode_callback, parameters())
 
     def failed(self, request: Request, error: RouterError) -> None:
+        self.printer.counters.errors += 1
         self.tell(request.complaint(error))
         if request.error_callback:
             parameters = [("ERROR", str(error)), ("METHOD", request.method), ("TARGET", request.target)]
@@ -117,9 +128,11 @@ class PrinterCaller:
     def deliver(self, target: Printer[Caller], subscription: Subscription[Caller]) -> None:
         """At most one callback per subscription is under way; what changes meanwhile is merged into the next."""
         following, callback = target.feed.following, subscription.callback
-        key = (target.name, callback)
+        key = (target, callback)
         if key in self._callbacks:
+            self.printer.counters.merges += 1
             return
+        since = trio.current_time()
 
         def render() -> gcode.Script | None:
             # Whichever subscription has this callback by now: one may have taken the other's place.
@@ -127,11 +140,13 @@ class PrinterCaller:
             values = current.take() if current is not None else {}
             if not values:
                 return None
+            self.printer.counters.callbacks += 1
             log.debug("%s → %s: %s (%d values)", target.name, self.name, callback, len(values))
             return gcode.command_line(callback, status_parameters(values))
 
         def done(error: RouterError | None) -> None:
             del self._callbacks[key]
+            self.printer.callback_latency.add(trio.current_time() - since)
             if error is not None:
                 # Klipper has shown it on this printer's console already.
                 log.warning("%s: callback %s failed: %s", self.name, callback, error)
@@ -145,14 +160,15 @@ class PrinterCaller:
             self.printer.run(job)
         except CallError as error:
             del self._callbacks[key]
+            self.printer.counters.drops += 1
             log.warning("%s: callback %s is not run: %s", self.name, callback, error)
 
     def _forget_ended(self, target: Printer[Caller]) -> None:
         """A macro that subscribes and unsubscribes under ever new names must not fill the queue."""
-        for (name, callback), job in list(self._callbacks.items()):
-            gone = name == target.name and target.feed.following.get(self, callback) is None
+        for (followed, callback), job in list(self._callbacks.items()):
+            gone = followed is target and target.feed.following.get(self, callback) is None
             if gone and self.printer.scripts.withdraw(job):
-                del self._callbacks[name, callback]
+                del self._callbacks[target, callback]
 
     def push_event(self, response_template: Mapping[str, Any], event: str, context: Mapping[str, Any]) -> None:
         raise NotImplementedError("a printer handles events by G-code")  # refused when it subscribes
@@ -165,6 +181,7 @@ class PrinterCaller:
         try:
             self.printer.run(Job.of(gcode.command_line(macro, parameters), done))
         except CallError as error:
+            self.printer.counters.drops += 1
             log.error("%s: callback %s is lost: %s", self.name, macro, error)
             self.tell(f"callback {macro}: {error}")
 

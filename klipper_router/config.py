@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 
@@ -35,6 +35,15 @@ class RouterSection(msgspec.Struct, frozen=True, kw_only=True):
     default_instance: str | None = None
     """Name of the printer that a call means when it names none. None: such a call is an error."""
 
+    sock_mode: str = "660"
+    """Permissions of that socket, in octal digits. Who may write to it may run G-code on every printer."""
+
+    sock_owner: str | None = None
+    """Who owns that socket: ``user``, ``user:group`` or ``:group``. None: the router's own user and group."""
+
+    crash_dir: str = "~/.local/state/klipper-router"
+    """Where a crash of the router leaves its report, the newest few. Expanded as ``sock``."""
+
 
 class KlippySection(msgspec.Struct, frozen=True, kw_only=True):
     """``[klippy NAME]``: one printer. NAME is what macros give as TARGET."""
@@ -45,6 +54,24 @@ class KlippySection(msgspec.Struct, frozen=True, kw_only=True):
     on_connect: str = ""
     """G-code, one or several lines, run on that printer each time the router has connected and the printer is
     ready. Empty: none."""
+
+    gcode_from: list[str] | None = None
+    """Who may run G-code here: names of printers, ``clients`` (of the API socket), ``gateway``. None: everybody."""
+
+    allow_gcode: list[str] | None = None
+    """The commands that others may run here, with ``*`` as a wildcard: ``M117, SET_*``. None: all."""
+
+    deny_gcode: list[str] = []
+    """The commands that others may not run here, also where ``allow_gcode`` has them."""
+
+    endpoints_from: list[str] | None = None
+    """Who may call Klippy endpoints here (router/call, handlers of type webhook). None: everybody."""
+
+    allow_endpoints: list[str] | None = None
+    """The Klippy endpoints that others may call here. None: all but ``emergency_stop``, which must be named."""
+
+    events_from: list[str] | None = None
+    """Whose events run handlers here. None: everybody's."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +84,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
 _SINGLE: dict[str, type[msgspec.Struct]] = {"router": RouterSection}
 _NAMED: dict[str, type[msgspec.Struct]] = {"klippy": KlippySection}
-_PATH_OPTIONS = {"sock"}
+_PATH_OPTIONS = {"sock", "crash_dir"}
+# Who may be named beside printers in ``gcode_from`` and its like.
+GROUPS = ("clients", "gateway")
+_FROM_OPTIONS = ("gcode_from", "endpoints_from", "events_from")
+_MODE = re.compile(r"0?[0-7]{3}")
 
 # Whitespace and commas end a name in a list, `#`, `;` and `*` end a line of G-code on a Klipper up to v0.12, the
 # others mean something in G-code parameters, templates or events (`router/ready`).
@@ -145,8 +176,13 @@ class _Check:
         router = self._sections.get("router", Section(path, 0))
         router_sock = router.settings.get("sock", Setting(RouterSection().sock, path, 0))
         socks[_same_sock(router_sock)] = "the router's own socket"
+        if (mode := router.settings.get("sock_mode")) and not _MODE.fullmatch(str(mode.value)):
+            self._problem(
+                f"[router] has sock_mode '{mode.value}': write three octal digits, such as 660", mode, "sock_mode"
+            )
         for name, section in printers.items():
             self._name(name, section, names)
+            self._from(name, section, printers)
             sock, mine = section.settings.get("sock"), f"the sock of [klippy {name}]"
             if sock and (other := socks.setdefault(_same_sock(sock), mine)) != mine:
                 self._problem(f"[klippy {name}] has '{sock.value}', which is {other}: give each its own", sock, "sock")
@@ -156,8 +192,23 @@ class _Check:
             message = f"[router] names '{default.value}', but no printer has that name.{hint}"
             self._problem(message, default, "default_instance")
 
+    def _from(self, name: str, section: Section, printers: Iterable[str]) -> None:
+        known = [*printers, *GROUPS]
+        for option in _FROM_OPTIONS:
+            setting = section.settings.get(option)
+            if setting is None:
+                continue
+            for given in _as_list(setting.value):
+                if given not in known:
+                    message = f"[klippy {name}] has '{given}' in {option}, which is no printer and no group."
+                    self._problem(message + _did_you_mean(given, known, _quoted), setting, option)
+
     def _name(self, name: str, section: Section, seen: dict[str, str]) -> None:
         title = f"[klippy {name}]"
+        if name in GROUPS:
+            self._problem(
+                f"{title}: '{name}' means all {name} in gcode_from and its like, choose another name", section
+            )
         if bad := _NOT_IN_NAMES.search(name):
             self._problem(f"{title}: a name may not hold {bad[0]!r}. Use letters, digits, '_' and '-'", section)
         elif not name.isprintable():
@@ -172,8 +223,11 @@ class _Check:
             self._problem(f"[{title}] has an empty '{key}'", setting, key)
             return None
         try:
-            value = msgspec.convert(setting.value, kind, strict=False)
-            return _expanded(value, setting) if key in _PATH_OPTIONS else value
+            given = _as_list(setting.value) if _is_list(kind) else setting.value
+            value = msgspec.convert(given, kind, strict=False)
+            if key not in _PATH_OPTIONS:
+                return value
+            return _sock(value, setting) if key == "sock" else _expanded(value, setting)
         except (msgspec.ValidationError, _BadPath) as error:
             self._problem(f"[{title}] has {key} '{setting.value}': {error}", setting, key)
             return None
@@ -182,8 +236,19 @@ class _Check:
         self.problems.append(_Problem(message, place.file, place.line, key))
 
 
+def _is_list(kind: Any) -> bool:
+    return list[str] in (kind, *get_args(kind))
+
+
+def _as_list(value: Any) -> Any:
+    """``a, b`` as a list of texts; what YAML gave as a list stays one."""
+    if not isinstance(value, str):
+        return value
+    return [part.strip() for part in re.split(r"[,\n]", value) if part.strip()]
+
+
 class _BadPath(Exception):
-    """A path that no Unix socket can have."""
+    """A path that no file, or no Unix socket, can have."""
 
 
 def _expanded(path: str, setting: Setting) -> str:
@@ -193,7 +258,11 @@ def _expanded(path: str, setting: Setting) -> str:
         whole = Path(path).expanduser()
     except RuntimeError:
         raise _BadPath("there is no such home directory") from None
-    full = os.path.normpath(setting.file.parent.absolute() / whole)
+    return os.path.normpath(setting.file.parent.absolute() / whole)
+
+
+def _sock(path: str, setting: Setting) -> str:
+    full = _expanded(path, setting)
     size_bytes = len(os.fsencode(full))
     if size_bytes > MAX_SOCK_BYTES:
         raise _BadPath(f"a socket's path is at most {MAX_SOCK_BYTES} bytes long, '{full}' is {size_bytes}")
@@ -203,7 +272,7 @@ def _expanded(path: str, setting: Setting) -> str:
 def _same_sock(setting: Setting) -> str:
     """What two ways of writing one path have in common."""
     try:
-        return _expanded(str(setting.value), setting)
+        return _sock(str(setting.value), setting)
     except _BadPath:
         return str(setting.value)
 

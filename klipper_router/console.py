@@ -19,12 +19,14 @@ class Console:
     def __bool__(self) -> bool:
         return bool(self._lines)
 
-    def add(self, text: str) -> None:
-        """Take a line in; when too many wait, the oldest goes."""
-        if len(self._lines) >= MAX_LINES:
+    def add(self, text: str) -> bool:
+        """Take a line in; when too many wait, the oldest goes. Returns whether one had to."""
+        is_full = len(self._lines) >= MAX_LINES
+        if is_full:
             self._lines.popleft()
             self._dropped += 1
         self._lines.append(text)
+        return is_full
 
     def clear(self) -> None:
         """Forget what waits."""

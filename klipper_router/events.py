@@ -75,6 +75,17 @@ class EventRegistry(Generic[Caller]):
         for event in list(self._handlers):
             self.unsubscribe(caller, event)
 
+    def drop_target(self, printer: str) -> list[Caller]:
+        """Remove every handler that runs on this printer; returns whose they were."""
+        owners = []
+        for event, handlers in list(self._handlers.items()):
+            for key in [key for key, handler in handlers.items() if getattr(handler, "target", None) == printer]:
+                owners.append(key[0])
+                del handlers[key]
+            if not handlers:
+                del self._handlers[event]
+        return owners
+
     def handlers(self, event: str) -> list[tuple[Caller, Handler]]:
         """The handlers of an event in the order of their registration, each with the caller that registered it."""
         return [(caller, handler) for (caller, _), handler in self._handlers.get(event, {}).items()]

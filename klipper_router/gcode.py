@@ -25,6 +25,8 @@ _NEEDS_NO_QUOTES = re.compile(r"[A-Za-z0-9_.,:/+-]+")
 _COMMAND = re.compile(r"\s*([^\s;]*)")
 # Klipper gcode.py _process_commands: an N that no letter follows, and whatever stands between it and the next letter.
 _LINE_NUMBER = re.compile(r"\s*[nN](?![A-Za-z_])")
+# gcode.py args_r, in v0.13 and up to v0.12
+_PARTS = (re.compile(r"([A-Z_]+|[A-Z*])"), re.compile(r"([A-Z_]+|[A-Z*/])"))
 
 
 class Script(NamedTuple):
@@ -101,6 +103,26 @@ def command_word(line: str) -> tuple[str, int]:
     match = _COMMAND.match(line)
     assert match is not None
     return match[1], match.end()
+
+
+def commands(script: str) -> list[str]:
+    """The commands that Klipper finds in a script, in upper case and in order.
+
+    Where versions of Klipper read a line differently, what each finds; so nothing that may be run is missing.
+    """
+    found = []
+    for line in script.split("\n"):
+        readings = dict.fromkeys(_command_of(line.strip().partition(";")[0], parts) for parts in _PARTS)
+        found += [command for command in readings if command]
+    return found
+
+
+def _command_of(line: str, parts_of: re.Pattern[str]) -> str:
+    # gcode.py _process_commands
+    parts = parts_of.split(line.upper())
+    command = "".join(parts[3:5] if "".join(parts[:2]) == "N" else parts[:3]).strip()
+    first = command.split()[0] if " " in command else command
+    return first if takes_text(first) else command  # cmd_default
 
 
 def is_numbered(line: str) -> bool:

@@ -17,6 +17,7 @@ import msgspec
 import trio
 
 from klipper_router import messages
+from klipper_router.counters import PrinterCounters
 from klipper_router.errors import CallError, KlipperError, LinkLost, ProtocolError, RouterError
 from klipper_router.framing import FrameSplitter, TooLong
 
@@ -92,9 +93,11 @@ class Outbox:
 class Link:
     """A connection to the Klippy of ``printer``. ``on_message`` gets every frame that is no answer."""
 
-    def __init__(self, printer: str, stream: trio.abc.Stream, on_message: OnMessage) -> None:
+    def __init__(
+        self, printer: str, stream: trio.abc.Stream, on_message: OnMessage, counters: PrinterCounters | None = None
+    ) -> None:
         self.printer = printer
-        self.frames_received = 0
+        self.counters = counters or PrinterCounters()
         self._stream = stream
         self._on_message = on_message
         self._outbox = Outbox(MAX_OUTBOX_BYTES)
@@ -137,10 +140,18 @@ class Link:
             on_answer(CallError(f"{MAX_CALLS_UNDER_WAY} calls to {self.printer} wait for an answer already"))
             return
         id_ = next(self._ids)
-        if not self._outbox.put(messages.encode(messages.ToKlippy(id_, method, params))):
+        frame = messages.encode(messages.ToKlippy(id_, method, params))
+        if not self._outbox.put(frame):
             on_answer(CallError(f"{self.printer} does not read; {self._outbox.size_bytes} bytes wait for it already"))
             return
         self._waiting[id_] = on_answer
+        self.counters.frames_out += 1
+        self.counters.bytes_out += len(frame)
+
+    @property
+    def calls_under_way(self) -> int:
+        """How many calls wait for their answer."""
+        return len(self._waiting)
 
     async def call(self, method: str, params: Any) -> bytes:
         """The result of one request, as JSON text. Raises KlipperError, LinkLost, CallError."""
@@ -165,8 +176,9 @@ class Link:
     async def _read(self) -> str:
         splitter = FrameSplitter()
         while data := await self._stream.receive_some(RECEIVE_BYTES):
+            self.counters.bytes_in += len(data)
             for frame in splitter.feed(bytes(data)):
-                self.frames_received += 1
+                self.counters.frames_in += 1
                 try:
                     if isinstance(frame, TooLong):
                         raise frame.error(splitter.max_frame_bytes)
@@ -179,6 +191,7 @@ class Link:
 
     def _skip(self, head: bytes, error: ProtocolError) -> None:
         """One bad frame never ends a link; but if it was an answer, its caller is told."""
+        self.counters.frames_skipped += 1
         log.warning("%s: skipped a frame: %s", self.printer, error)
         id_ = messages.lost_answer_id(head)
         if id_ is not None and id_ in self._waiting:

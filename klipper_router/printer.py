@@ -16,7 +16,9 @@ import trio
 from msgspec import Raw
 
 from klipper_router import gcode, messages, printer_state
+from klipper_router.config import KlippySection
 from klipper_router.console import Console
+from klipper_router.counters import Latency, PrinterCounters
 from klipper_router.errors import CallError, KlipperError, LinkLost, ProtocolError, RouterError
 from klipper_router.link import Answer, Dial, Link, OnAnswer
 from klipper_router.messages import Objects, Status
@@ -58,13 +60,15 @@ class Reports(Protocol[Caller]):
 
 
 class Printer(Generic[Caller]):
-    """A printer of the configuration. ``methods`` are registered on its Klippy at each connection."""
+    """A printer of the configuration. ``methods`` are registered on its Klippy at each connection.
+
+    ``section`` may be replaced at any time; `redial` makes a new socket count at once.
+    """
 
     def __init__(
         self,
         name: str,
-        sock: str,
-        on_connect: str,
+        section: KlippySection,
         *,
         dial: Dial,
         methods: Sequence[str],
@@ -72,9 +76,10 @@ class Printer(Generic[Caller]):
         reports: Reports[Caller],
     ) -> None:
         self.name = name
-        self.sock = sock
-        self.on_connect = on_connect
+        self.section = section
         self.state = PrinterState()
+        self.counters = PrinterCounters()
+        self.callback_latency = Latency()  # of status callbacks on it: from the change to Klipper's answer
         self.scripts = ScriptQueue()
         self.feed: StatusFeed[Caller] = StatusFeed(name, self._on_status, lambda news: reports.news(self, news))
         self._dial = dial
@@ -88,8 +93,14 @@ class Printer(Generic[Caller]):
         self._hooks: dict[tuple[str, str], Job] = {}
         self._pumping = self._pump_again = False
         self._nursery: trio.Nursery | None = None
+        self._link_scope = trio.CancelScope()
 
     # -- what the router asks of it ------------------------------------------------------------------------------
+
+    @property
+    def calls_under_way(self) -> int:
+        """How many calls its Klippy has not answered yet."""
+        return self._link.calls_under_way if self._link is not None else 0
 
     def defines(self, command: str) -> bool:
         """Whether the printer has this command, as far as it is known (always known once it is ready)."""
@@ -133,7 +144,7 @@ class Printer(Generic[Caller]):
         """Show an error to whoever watches this printer's console; the oldest is dropped when too many wait."""
         if not self.state.connected:
             return  # whoever calls this has logged it
-        self._console.add(text)
+        self.counters.drops += self._console.add(text)
         if not self._console_queued:
             self._queue_console()
 
@@ -171,20 +182,38 @@ class Printer(Generic[Caller]):
                 if was_connected and trio.current_time() - dialled_at > SETTLED_AFTER_S:
                     delay_s = REDIAL_MIN_S
                 elif not was_connected and why != self.state.message:
-                    log.warning("%s: cannot connect to %s: %s (retrying)", self.name, self.sock, why)
+                    log.warning("%s: cannot connect to %s: %s (retrying)", self.name, self.section.sock, why)
                 self._step(printer_state.lost(self.state, why))  # nothing happens, but for the reason
                 await trio.sleep(delay_s * random.uniform(1 - REDIAL_JITTER, 1 + REDIAL_JITTER))
                 delay_s = min(delay_s * 2, REDIAL_MAX_S)
+
+    def redial(self, why: str) -> None:
+        """Give up the connection, if there is one, and make a new one."""
+        if self._link is not None:
+            self._link.end(why)
+            self._link_scope.cancel()
+
+    def end(self, why: str) -> None:
+        """Be no more: the connection is closed, and everything that waits is told why."""
+        lost = LinkLost(self.name, why)
+        if self._link is not None:
+            self._link.end(why)
+            self._lose_link(lost, why)
+        self.state = printer_state.lost(self.state, why)[0]
+        self.scripts.close(lost)
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
 
     async def _link_once(self) -> tuple[bool, str]:
         """One connection from dial to end. Returns whether it came to be identified, and why it ended."""
         try:
             with trio.fail_after(IDENTIFY_WITHIN_S):
-                stream = await self._dial(self.sock)
+                stream = await self._dial(self.section.sock)
         except (OSError, trio.TooSlowError) as error:
             return False, getattr(error, "strerror", None) or str(error) or "no answer to connect()"
-        link = Link(self.name, stream, self._on_message)
+        link = Link(self.name, stream, self._on_message, self.counters)
         async with trio.open_nursery() as nursery:
+            self._link_scope = nursery.cancel_scope
 
             async def live(*, task_status: trio.TaskStatus[None]) -> None:
                 try:
@@ -214,6 +243,7 @@ class Printer(Generic[Caller]):
         """Identify ourselves, register, subscribe. From the first answer on, the printer counts as connected."""
         info = messages.decode(await link.call("info", {"client_info": self._client_info}), _INFO)
         self._link = link
+        self.counters.connections += 1
         log.info("%s: connected, %s (%s)", self.name, info.state, info.software_version or "unknown version")
         # At once, not when ready: macros with an initial_duration call within seconds, and registrations stay.
         for method in self._methods:
@@ -241,10 +271,10 @@ class Printer(Generic[Caller]):
 
     async def _notice_silence(self, link: Link) -> None:
         """Wait a while, and ask a Klippy that was silent all along whether it is there."""
-        received = link.frames_received
+        received = self.counters.frames_in
         await trio.sleep(PING_AFTER_S)
         self.feed.refresh()  # does nothing, unless the last subscription failed
-        if link.frames_received != received:
+        if self.counters.frames_in != received:
             return
         with trio.move_on_after(PING_WITHIN_S) as patience:
             try:
@@ -253,7 +283,7 @@ class Printer(Generic[Caller]):
                 pass  # a sign of life, too
             except CallError:
                 await trio.sleep_forever()  # it cannot be asked; but when it is alive, it answers one of so many calls
-        if patience.cancelled_caught and link.frames_received == received:
+        if patience.cancelled_caught and self.counters.frames_in == received:
             link.end(f"no sign of life for {PING_AFTER_S + PING_WITHIN_S:g} s")
             raise LinkLost(self.name, "silent")
 
@@ -313,8 +343,8 @@ class Printer(Generic[Caller]):
             if self._link is not link or not self.state.ready:
                 return
             self._learn_commands(answer)
-            if self.on_connect:
-                self._put(Job(lambda: gcode.Script.of(self.on_connect), self._on_connect_done, greets=True))
+            if on_connect := self.section.on_connect:
+                self._put(Job(lambda: gcode.Script.of(on_connect), self._on_connect_done, greets=True))
             self._put(Job(lambda: self._hook("ROUTER_ON_READY"), self._on_ready_done, greets=True))
 
         link.post("gcode/help", {}, learned)
@@ -362,8 +392,11 @@ class Printer(Generic[Caller]):
             again = self.scripts.answered(job, answer if isinstance(answer, RouterError) else None)
             if again is not None:
                 self._send(link, job, again)
+            else:
+                self.counters.script_errors += isinstance(answer, RouterError)
             self._pump()
 
+        self.counters.scripts += 1
         link.post("gcode/script", {"script": script}, answered)
 
     def _run_in_time(self, job: Job, wait_s: float) -> None:

@@ -18,7 +18,7 @@ from klipper_router.callers import Parameters, Request
 from klipper_router.errors import CallError, ProtocolError, RouterError
 from klipper_router.events import FrameHandler, GcodeHandler, Handler, WebhookHandler, parse_context
 from klipper_router.link import Answer, OnAnswer
-from klipper_router.router import Method, Router, script_job
+from klipper_router.router import Method, Router
 from klipper_router.template import Template
 
 # These change what a connection is subscribed to, and the router has one connection for all.
@@ -39,7 +39,15 @@ def gcode_script(router: Router, request: Request, params: messages.ScriptParams
     """router/gcode/script: run G-code on another printer; answered when it is done, perhaps in an hour."""
     if not 0 <= params.wait <= MAX_WAIT_S:
         raise CallError(f"parameter 'wait': {params.wait:g} is no number of seconds up to {MAX_WAIT_S}, a day")
-    router.target(request, params.target).run(script_job(request, params.script), params.wait)
+    target = router.target(request, params.target)
+
+    def done(error: RouterError | None) -> None:
+        if error is None:
+            request.answer(b"{}", list)
+        else:
+            request.fail(error)
+
+    router.run_gcode(request.caller, target, gcode.Script.of(params.script), done, params.wait)
 
 
 def event_subscribe(router: Router, request: Request, params: messages.EventSubscribeParams) -> None:
@@ -66,7 +74,7 @@ def _handler(router: Router, request: Request, params: messages.EventSubscribePa
 
 def event_trigger(router: Router, request: Request, params: messages.EventTriggerParams) -> None:
     """router/event/trigger: run the handlers of an event. The result counts those that were started."""
-    started, problems = router.trigger(params.event, parse_context(params.context))
+    started, problems = router.trigger(params.event, parse_context(params.context), request.caller)
     if problems:
         request.fail(CallError("; ".join(problems)))
     else:
@@ -145,13 +153,7 @@ def call(router: Router, request: Request, params: messages.CallParams) -> None:
     if (params.method is None) == (params.endpoint is None):
         raise CallError("exactly one of the parameters 'method' and (for macros) 'endpoint' must be given")
     endpoint = _callable_endpoint(params.method or params.endpoint or "")
-    if endpoint == "gcode/script":
-        script = params.params.get("script")
-        if not isinstance(script, str):
-            raise CallError("gcode/script: missing parameter 'script', a text")
-        target.run(script_job(request, script))  # the one way for scripts, so that they stay in order
-    else:
-        target.call(endpoint, params.params, _pass_on(request, _map_parameters))
+    router.call_endpoint(request.caller, target, endpoint, params.params, _pass_on(request, _map_parameters))
 
 
 def _callable_endpoint(endpoint: str) -> str:

@@ -2,7 +2,7 @@
 
 Knows every printer and caller, no socket and no method by name: the remote methods are a table handed in
 (`remote_methods.METHODS`). All of it is synchronous, called from the readers, so what arrives in order is served in
-order.
+order. G-code and calls of endpoints that somebody asked for pass the `gate` here, and nowhere else.
 """
 
 from __future__ import annotations
@@ -12,13 +12,17 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
+import trio
 
 from klipper_router import __version__, gcode, messages
 from klipper_router.callers import Caller, PrinterCaller, Request
-from klipper_router.config import Config
+from klipper_router.config import Config, KlippySection
+from klipper_router.counters import ClientCounters, EventCounters
 from klipper_router.errors import CallError, RouterError
 from klipper_router.events import EventRegistry, FrameHandler, GcodeHandler, Handler, WebhookHandler, context_texts
-from klipper_router.link import Answer, Dial
+from klipper_router.gate import Gate, Suspended
+from klipper_router.link import Answer, Dial, OnAnswer
+from klipper_router.loop_guard import Route
 from klipper_router.printer import Printer
 from klipper_router.printer_state import Effect
 from klipper_router.script_queue import Job
@@ -38,26 +42,98 @@ class Method(NamedTuple):
     serve: Callable[[Router, Request, Any], None]
 
 
+class Activity(NamedTuple):
+    """Something that passed through the router, for whoever watches it."""
+
+    time_s: float  # trio's clock
+    kind: str  # call, event, callback or state
+    source: str  # a printer or a client
+    target: str  # a printer, or empty
+    text: str  # the method, the event, the macro or the state
+
+
 class Router:
-    """All printers of one configuration. Run each `Printer.keep_linked` to bring it to life."""
+    """All printers of one configuration. `run` brings them to life."""
 
     def __init__(self, config: Config, *, dial: Dial, methods: Mapping[str, Method]) -> None:
-        self.default_instance = config.router.default_instance
+        self.config = config
         self.methods = methods
         self.events: EventRegistry[Caller] = EventRegistry()
-        self.printers: dict[str, Printer[Caller]] = {
-            name: Printer(
-                name,
-                section.sock,
-                section.on_connect,
-                dial=dial,
-                methods=list(methods),
-                client_info=CLIENT_INFO,
-                reports=self,
-            )
-            for name, section in config.klippy.items()
-        }
-        self._callers = {name: PrinterCaller(printer) for name, printer in self.printers.items()}
+        self.event_counters = EventCounters()
+        self.client_counters = ClientCounters()
+        self.clients = 0  # of the API socket, now
+        self.gate = Gate(self._involved, self._start_soon)
+        self.on_activity: list[Callable[[Activity], None]] = []
+        self.on_change: list[Callable[[], None]] = []  # called when the configuration was changed
+        self._dial = dial
+        self._nursery: trio.Nursery | None = None
+        self.printers: dict[str, Printer[Caller]] = {}
+        self._callers: dict[str, PrinterCaller] = {}
+        for name, section in config.klippy.items():
+            self._add(name, section)
+
+    # -- its life ------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keep every printer linked, also those that come later; for ever."""
+        async with trio.open_nursery() as self._nursery:
+            for printer in self.printers.values():
+                self._nursery.start_soon(printer.keep_linked, name=printer.name)
+            await trio.sleep_forever()
+
+    def _start_soon(self, task: Callable[..., Any], *args: Any) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(task, *args)
+
+    def reconfigure(self, config: Config) -> list[str]:
+        """Take on another configuration, live; returns what changed, a line each.
+
+        Printers that stay keep their connection and all that was subscribed, one with a new socket what was
+        subscribed on it. What others asked of a printer that is gone ends. The router's own socket stays.
+        """
+        changes = []
+        for name in [name for name in self.printers if name not in config.klippy]:
+            self._remove(name)
+            changes.append(f"{name}: removed")
+        for name, section in config.klippy.items():
+            printer = self.printers.get(name)
+            if printer is None:
+                printer = self._add(name, section)
+                if self._nursery is not None:
+                    self._nursery.start_soon(printer.keep_linked, name=name)
+                changes.append(f"{name}: added")
+            elif printer.section != section:
+                old, printer.section = printer.section, section
+                changes.append(f"{name}: changed")
+                if old.sock != section.sock:
+                    printer.redial("its socket was changed in the configuration")
+        self.printers = {name: self.printers[name] for name in config.klippy}
+        self.config = config
+        for change in changes:
+            log.info("configuration: %s", change)
+        for observer in self.on_change:
+            observer()
+        return changes
+
+    def _add(self, name: str, section: KlippySection) -> Printer[Caller]:
+        printer: Printer[Caller] = Printer(
+            name, section, dial=self._dial, methods=list(self.methods), client_info=CLIENT_INFO, reports=self
+        )
+        self.printers[name] = printer
+        self._callers[name] = PrinterCaller(printer)
+        return printer
+
+    def _remove(self, name: str) -> None:
+        printer = self.printers.pop(name)
+        why = f"{name} was removed from the router's configuration"
+        callers = dict.fromkeys([each.caller for each in printer.feed.following] + self.events.drop_target(name))
+        for caller in callers:
+            printer.unfollow(caller)
+        printer.end("removed from the configuration")
+        self.drop(self._callers.pop(name))
+        for caller in callers:
+            if caller.own_printer != name:
+                caller.tell(f"{why}; what followed it or handled events on it has ended")
 
     # -- remote methods ------------------------------------------------------------------------------------------
 
@@ -67,10 +143,13 @@ class Router:
             method = self.methods.get(request.method)
             if method is None:
                 raise CallError(f"unknown method, the router has {', '.join(self.methods)}")
-            _peek(request, params)
+            self.gate.count(request, _peek(request, params) or self.config.router.default_instance or "")
             decoded: object = messages.decode_params(params, method.params)
             log.debug("%s: %s %s", request.caller.name, request.method, decoded)
+            self.note("call", request.caller.name, request.target, request.method)
             method.serve(self, request, decoded)
+        except Suspended:
+            pass  # told once for all of them; a callback of each could keep the loop alive
         except CallError as error:
             request.fail(error)
         except Exception:
@@ -80,7 +159,7 @@ class Router:
 
     def target(self, request: Request, name: str | None) -> Printer[Caller]:
         """The printer that a call names, or the default one. Raises CallError when there is none."""
-        name = name or self.default_instance
+        name = name or self.config.router.default_instance
         if not name:
             raise CallError("missing parameter 'target' (the router has no default_instance)")
         request.target = name
@@ -94,25 +173,67 @@ class Router:
         for printer in self.printers.values():
             printer.unfollow(caller)
 
+    def run_gcode(
+        self,
+        by: Caller,
+        target: Printer[Caller],
+        script: gcode.Script,
+        done: Callable[[RouterError | None], None],
+        wait_s: float = 0.0,
+    ) -> None:
+        """Queue G-code that ``by`` wants run on ``target``. Raises CallError when it is refused or not taken."""
+        self.gate.check_gcode(by, target, script.exact)
+        target.run(Job.of(script, done), wait_s)
+
+    def call_endpoint(
+        self, by: Caller, target: Printer[Caller], endpoint: str, params: Mapping[str, Any], on_answer: OnAnswer
+    ) -> None:
+        """Call a Klippy endpoint for ``by``. Raises CallError when it is refused; else ``on_answer`` is called once."""
+        self.gate.check_endpoint(by, target, endpoint)
+        if endpoint != "gcode/script":
+            target.call(endpoint, params, on_answer)
+            return
+        if not isinstance(text := params.get("script"), str):
+            raise CallError("gcode/script: missing parameter 'script', a text")
+        # The one way for scripts, so that they stay in order.
+        self.run_gcode(by, target, gcode.Script.of(text), lambda error: on_answer(b"{}" if error is None else error))
+
+    def note(self, kind: str, source: str, target: str, text: str) -> None:
+        """Tell whoever watches what passes through."""
+        if self.on_activity:
+            activity = Activity(trio.current_time(), kind, source, target, text)
+            for watcher in self.on_activity:
+                watcher(activity)
+
     # -- events --------------------------------------------------------------------------------------------------
 
-    def trigger(self, event: str, context: Mapping[str, Any]) -> tuple[int, list[str]]:
-        """Run the handlers of an event in the order of their registration.
+    def trigger(self, event: str, context: Mapping[str, Any], by: Caller | None = None) -> tuple[int, list[str]]:
+        """Run the handlers of an event in the order of their registration; ``by``: who triggers it, None: the router.
 
         Returns how many were started, and for each that was not, why. What fails later is told to its owner.
         """
         started, problems = 0, []
         texts = context_texts(context)
+        self.note("event", by.name if by is not None else "router", "", event)
         for owner, handler in self.events.handlers(event):
             try:
-                self._start(owner, handler, event, context, texts)
+                self._start(owner, handler, event, context, texts, by)
                 started += 1
             except CallError as error:
                 problems.append(f"event {event}: handler of {owner.name}: {error}")
+        self.event_counters.triggered += 1
+        self.event_counters.handlers += started
+        self.event_counters.failed += len(problems)
         return started, problems
 
     def _start(
-        self, owner: Caller, handler: Handler, event: str, context: Mapping[str, Any], texts: Mapping[str, str]
+        self,
+        owner: Caller,
+        handler: Handler,
+        event: str,
+        context: Mapping[str, Any],
+        texts: Mapping[str, str],
+        by: Caller | None,
     ) -> None:
         def done(error: RouterError | None) -> None:
             if error is None:
@@ -126,17 +247,17 @@ class Router:
             owner.push_event(handler.response_template, event, context)
             return
         target = self.printers[handler.target]
+        if by is not None:
+            self.gate.check_event(by, target)
         if not target.state.connected:
             raise CallError(f"{target.name} is not connected: {target.state.message}")
         log.debug("event %s → %s (handler of %s)", event, target.name, owner.name)
         if isinstance(handler, GcodeHandler):
             if not target.state.ready:
                 raise CallError(f"{target.name} is not ready: {target.state.state}, {target.state.message}")
-            target.run(Job.of(handler.template.fill(texts), done))
-        elif handler.endpoint == "gcode/script" and isinstance(text := context.get("script"), str):
-            target.run(Job.of(gcode.Script.of(text), done))  # in the queue, as every script, so that they stay in order
+            self.run_gcode(owner, target, handler.template.fill(texts), done)
         else:
-            target.call(handler.endpoint, dict(context), lambda answer: done(_error(answer)))
+            self.call_endpoint(owner, target, handler.endpoint, context, lambda answer: done(_error(answer)))
 
     def _trigger_builtin(self, event: str, printer: Printer[Caller]) -> None:
         _, problems = self.trigger(event, {"printer": printer.name})
@@ -146,9 +267,11 @@ class Router:
     # -- what printers report (printer.Reports) ------------------------------------------------------------------
 
     def remote_call(self, printer: Printer[Caller], method: str, params: bytes) -> None:
+        printer.counters.remote_calls += 1
         self.serve(Request(self._callers[printer.name], method), params)
 
     def news(self, printer: Printer[Caller], subscription: Subscription[Caller]) -> None:
+        self.note("callback", printer.name, subscription.caller.name, subscription.callback)
         subscription.caller.deliver(printer, subscription)
 
     def effect(self, printer: Printer[Caller], effect: Effect) -> None:
@@ -157,6 +280,7 @@ class Router:
             case Effect.CONNECTED:
                 self._trigger_builtin("router/connected", printer)
             case Effect.STATE:
+                self.note("state", name, "", state)
                 self._tell_others(printer, "ROUTER_ON_STATE", [("PRINTER", name), ("STATE", state)])
                 if state in ("shutdown", "error"):
                     self._trigger_builtin(f"router/{state}", printer)
@@ -173,6 +297,12 @@ class Router:
             case Effect.GREET:
                 pass  # the printer's own business
 
+    def _involved(self, route: Route) -> list[Printer[Caller]]:
+        """The printers that take part in what a route does: who calls, and who is called or handles the event."""
+        names = [route.printer, route.subject]
+        names += [handler.target for _, handler in self.events.handlers(route.subject) if hasattr(handler, "target")]
+        return [self.printers[name] for name in dict.fromkeys(names) if name in self.printers]
+
     def _announced_others(self, printer: Printer[Caller]) -> list[Printer[Caller]]:
         return [other for other in self.printers.values() if other is not printer and other.state.announced]
 
@@ -181,31 +311,19 @@ class Router:
             other.run_hook(macro, parameters)
 
 
-def script_job(request: Request, script: str) -> Job:
-    """A job that runs ``script`` and answers ``request``."""
-
-    def done(error: RouterError | None) -> None:
-        if error is None:
-            request.answer(b"{}", list)
-        else:
-            request.fail(error)
-
-    return Job.of(gcode.Script.of(script), done)
-
-
 def _error(answer: Answer) -> RouterError | None:
     return answer if isinstance(answer, RouterError) else None
 
 
-def _peek(request: Request, params: bytes) -> None:
-    """Note whom to answer even where the parameters as a whole turn out to be wrong.
+def _peek(request: Request, params: bytes) -> str:
+    """Note whom to answer even where the parameters as a whole turn out to be wrong. Returns what the call is about.
 
     Raises CallError for a callback that is no macro's name: values must never be read as anything but parameters.
     """
     try:
         given = _PEEK.decode(params or b"{}")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return
+        return ""
     if isinstance(target := given.get("target"), str):
         request.target = target
     for key in ("error_callback", "gcode_callback"):
@@ -213,3 +331,5 @@ def _peek(request: Request, params: bytes) -> None:
             if not gcode.is_macro_name(text):
                 raise CallError(f"parameter '{key}': {text!r} is not the name of a macro that Klipper can call")
             setattr(request, key, text)
+    event = given.get("event")
+    return event if isinstance(event, str) else request.target

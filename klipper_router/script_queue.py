@@ -135,6 +135,12 @@ class ScriptQueue:
         for job in under_way + gone:
             job.done(error)
 
+    def close(self, error: RouterError) -> None:
+        """The printer is no more: nothing outlives that."""
+        for job in self._waiting:
+            job.outlives_link = False
+        self.lose(error)
+
     def _first(self, ready: bool, greeting: bool) -> Job | None:
         if greeting:
             return next((job for job in self._waiting if job.greets), None)

@@ -90,8 +90,7 @@ class Bench:
         return await self.klippys[sock].accept()
 
     async def start(self) -> None:
-        for printer in self.router.printers.values():
-            self.nursery.start_soon(printer.keep_linked)
+        self.nursery.start_soon(self.router.run)
         await settle()
 
     def client(self, *, reads: bool = True) -> ApiClient:

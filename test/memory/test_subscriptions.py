@@ -470,7 +470,7 @@ def keep_busy(bench: Bench, name: str) -> None:
         klippy.call_remote("router/gcode/script", target=name, script="M118 busy")
 
 
-async def test_a_callback_subscribed_ten_thousand_times_while_its_printer_is_busy_runs_once_with_the_newest_wants(
+async def test_a_callback_subscribed_a_thousand_times_while_its_printer_is_busy_runs_once_with_the_newest_wants(
     nursery: trio.Nursery,
 ) -> None:
     bench = await started(nursery, "main", "led")
@@ -479,7 +479,7 @@ async def test_a_callback_subscribed_ten_thousand_times_while_its_printer_is_bus
     await settle()
     longest = 0
     for _ in range(100):
-        for _ in range(50):
+        for _ in range(5):
             follow(led, "ON_STATUS", print_stats=["state"])
             follow(led, "ON_STATUS", heater_bed=["target"])
         await settle()
@@ -504,8 +504,8 @@ async def test_callbacks_under_ever_new_names_leave_nothing_in_the_queue_of_thei
     await settle()
     longest = 0
     for turn in range(100):
-        for number in range(50):
-            callback = f"CALLBACK_{turn * 50 + number}"
+        for number in range(5):
+            callback = f"CALLBACK_{turn * 5 + number}"
             follow(led, callback, print_stats=["state"])
             led.call_remote("router/objects/unsubscribe", target="main", gcode_callback=callback)
         await settle()

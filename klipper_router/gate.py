@@ -1,0 +1,107 @@
+"""What passes and what does not: each printer's policy, and the protection against loops.
+
+Decides by `policy` and `loop_guard`; knows, beyond them, the clock and who is to be told. A refusal is an error to
+the caller, a line on the console of the printer that it was meant for, and a count. Of a route that is suspended
+the printers involved hear twice: when it is, and when it is served again, with the number of calls not served.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+
+import trio
+
+from klipper_router import policy
+from klipper_router.callers import Caller, PrinterCaller, Request
+from klipper_router.config import KlippySection
+from klipper_router.errors import CallError
+from klipper_router.loop_guard import LoopGuard, Route
+from klipper_router.printer import Printer
+
+log = logging.getLogger("klipper_router.router")
+
+# What a printer may call in all, as a multiple of what one route may: a loop may make up a new event at each turn.
+ALL_ROUTES_ALLOWANCE = 4
+
+
+class Suspended(CallError):
+    """The call is not served, and its caller has been told so, or will be."""
+
+
+class Gate:
+    """The policies of all printers, and the guard of their calls.
+
+    ``involved(route)`` names the printers that a route concerns; ``start_soon`` runs a task for the router.
+    """
+
+    def __init__(self, involved: Callable[[Route], Iterable[Printer[Caller]]], start_soon: Callable[..., None]) -> None:
+        self.guard = LoopGuard()
+        self._involved = involved
+        self._start_soon = start_soon
+
+    # -- policy --------------------------------------------------------------------------------------------------
+
+    def check_gcode(self, by: Caller, target: Printer[Caller], script: str) -> None:
+        """Raises CallError when ``by`` may not run ``script`` on ``target``."""
+        self._check(by, target, policy.check_gcode, script)
+
+    def check_endpoint(self, by: Caller, target: Printer[Caller], endpoint: str) -> None:
+        """Raises CallError when ``by`` may not call ``endpoint`` of ``target``."""
+        self._check(by, target, policy.check_endpoint, endpoint)
+
+    def check_event(self, by: Caller, target: Printer[Caller]) -> None:
+        """Raises CallError when an event that ``by`` triggers may run no handler on ``target``."""
+        self._check(by, target, policy.check_event)
+
+    def _check(self, by: Caller, target: Printer[Caller], check: Callable[..., None], *what: str) -> None:
+        if by.own_printer == target.name:
+            return  # what its macros do to itself they could do without us
+        section: KlippySection = target.section
+        try:
+            check(target.name, section, by.group, *what)
+        except CallError as error:
+            target.counters.refused += 1
+            target.tell_console(f"router: refused to {by.name}: {error}")
+            raise CallError(f"refused: {error}") from None
+
+    # -- loops ---------------------------------------------------------------------------------------------------
+
+    def count(self, request: Request, subject: str) -> None:
+        """Count a call of a printer's macros. Raises Suspended when it is not to be served.
+
+        Clients are not counted: they are programs, have their own bounds, and may well be fast.
+        """
+        if not isinstance(caller := request.caller, PrinterCaller):
+            return
+        printer = caller.name
+        for route, allowance in (
+            (Route(printer, request.method, subject), 1),
+            (Route(printer), ALL_ROUTES_ALLOWANCE),
+        ):
+            if not self.guard.is_suspended(route):
+                suspended_s = self.guard.count(route, trio.current_time(), allowance)
+                if suspended_s is None:
+                    continue
+                self._suspend(route, suspended_s)
+            caller.printer.counters.suspended += 1
+            raise Suspended("suspended, it looks like a loop")
+
+    def _suspend(self, route: Route, suspended_s: float) -> None:
+        log.error("%s: %s looks like a loop and is suspended for %g s", route.printer, _what(route), suspended_s)
+        self._tell(route, f"{_what(route)} from {route.printer} looks like a loop, not served for {suspended_s:g} s")
+        self._start_soon(self._resume_later, route, suspended_s)
+
+    async def _resume_later(self, route: Route, suspended_s: float) -> None:
+        await trio.sleep(suspended_s)
+        refused = self.guard.resume(route)
+        log.warning("%s: %s is served again; %d calls were not", route.printer, _what(route), refused)
+        self._tell(route, f"{_what(route)} from {route.printer} is served again; {refused} calls were not")
+
+    def _tell(self, route: Route, text: str) -> None:
+        for printer in self._involved(route):
+            printer.tell_console(f"router: {text}")
+
+
+def _what(route: Route) -> str:
+    return f"{route.method} {route.subject}".rstrip() or "every call"
