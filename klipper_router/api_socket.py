@@ -7,15 +7,13 @@ request with an id always gets exactly one ``result`` or ``error``; one without 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
 import logging
+import math
 import os
 import socket
-import stat
-import time
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+import struct
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -24,7 +22,7 @@ from msgspec import Raw
 
 from klipper_router import __version__, messages
 from klipper_router.callers import Caller, Parameters, Request
-from klipper_router.errors import CallError, ConfigError, ProtocolError, RouterError
+from klipper_router.errors import CallError, ProtocolError, RouterError
 from klipper_router.framing import FrameSplitter, TooLong
 from klipper_router.link import RECEIVE_BYTES, Outbox
 from klipper_router.messages import ObjectsSubscribeParams
@@ -35,20 +33,19 @@ from klipper_router.subscriptions import Subscription, Values
 
 log = logging.getLogger("klipper_router.api")
 
-# Klipper's own backlog of 1 makes its whconsole.py exit with EAGAIN when several come at once.
-BACKLOG = 64
-SOCKET_MODE = 0o660
 MAX_CLIENTS = 100
 MAX_CLIENT_FRAME_BYTES = 4 * 1024 * 1024
 MAX_CLIENT_OUTBOX_BYTES = 8 * 1024 * 1024
 MAX_REQUESTS_UNDER_WAY = 200
+# How long a client may take for one frame, from its first byte to its last.
+FRAME_WITHIN_S = 30.0
 # How long a client that sends no more is given its answers.
 LINGER_S = 5.0
-LOCK_WITHIN_S = 2.0
 
 _REQUEST = msgspec.json.Decoder(messages.FromClient)
 _ONLY_ID = msgspec.json.Decoder(messages.OnlyId)
 _client_numbers = itertools.count(1)
+_PEER_CREDENTIALS = struct.Struct("iII")
 
 
 class ClientRequest(Request):
@@ -62,10 +59,11 @@ class ClientRequest(Request):
 class Client:
     """One connection to the API socket."""
 
-    def __init__(self, router: Router, stream: trio.abc.Stream) -> None:
+    def __init__(self, router: Router, stream: trio.abc.Stream, peer: str = "") -> None:
         self._router = router
         self._stream = stream
-        self._name = f"client {next(_client_numbers)}"
+        self._counters = router.client_counters
+        self._name = f"client {next(_client_numbers)}{peer}"
         self._outbox = Outbox(MAX_CLIENT_OUTBOX_BYTES)
         self._under_way = 0
         self._all_answered = trio.Event()
@@ -111,14 +109,27 @@ class Client:
 
     async def _read(self) -> None:
         splitter = FrameSplitter(MAX_CLIENT_FRAME_BYTES)
-        try:
-            while data := await self._stream.receive_some(RECEIVE_BYTES):
-                for frame in splitter.feed(bytes(data)):
+        whole_by = math.inf  # when the frame that is under way must be here
+        why = "closed"
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while True:
+                with trio.move_on_at(whole_by) as patience:
+                    data = await self._stream.receive_some(RECEIVE_BYTES)
+                if patience.cancelled_caught:
+                    self._counters.dropped += 1
+                    why = f"dropped, it took more than {FRAME_WITHIN_S:g} s for one frame"
+                    break
+                if not data:
+                    break
+                frames = splitter.feed(bytes(data))
+                for frame in frames:
                     self._take(frame)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
+                if not splitter.pending_bytes:
+                    whole_by = math.inf
+                elif frames or whole_by == math.inf:
+                    whole_by = trio.current_time() + FRAME_WITHIN_S
         if splitter.pending_bytes:
-            log.warning("%s: closed in the middle of a frame (%d bytes)", self.name, splitter.pending_bytes)
+            log.warning("%s: %s in the middle of a frame (%d bytes)", self.name, why, splitter.pending_bytes)
 
     def _take(self, frame: bytes | TooLong) -> None:
         try:
@@ -136,6 +147,7 @@ class Client:
             request.fail(CallError(f"{MAX_REQUESTS_UNDER_WAY} requests of this client are under way already"))
             return
         self._under_way += 1
+        self._counters.requests += 1
         if serve := _SOCKET_METHODS.get(message.method):
             request.answer(msgspec.json.encode(serve(self._router)), list)
         else:
@@ -143,6 +155,7 @@ class Client:
 
     def _send(self, message: object) -> None:
         if not self._outbox.put(messages.encode(message)):
+            self._counters.dropped += 1
             log.warning("%s: dropped, it does not read (%d bytes wait)", self.name, self._outbox.size_bytes)
             self._scope.cancel()
 
@@ -152,6 +165,7 @@ class Client:
         self._reply(request, "result", Raw(result))
 
     def failed(self, request: Request, error: RouterError) -> None:
+        self._counters.errors += 1
         text = f"{request.target}: {error}" if request.target and request.target not in str(error) else str(error)
         self._reply(request, "error", messages.ErrorBody(text))
 
@@ -223,80 +237,11 @@ def _list_endpoints(router: Router) -> object:
 _SOCKET_METHODS: dict[str, Callable[[Router], object]] = {"info": _info, "list_endpoints": _list_endpoints}
 
 
-@contextlib.contextmanager
-def bound_socket(path: str) -> Iterator[trio.socket.SocketType]:
-    """A listening socket at ``path`` (mode 0660), removed at the end; a stale file is replaced.
-
-    Raises ConfigError when another process listens there, or the place cannot be used.
-    """
-    file = Path(path)
-    try:
-        with _locked(file.parent):
-            sock = _bind(file)
-        ours = file.stat().st_ino
-    except OSError as error:
-        raise ConfigError(f"[router] sock {path}: {error.strerror or error}") from error
-    with sock:
-        try:
-            yield trio.socket.from_stdlib_socket(sock)
-        finally:
-            with contextlib.suppress(OSError):
-                if file.lstat().st_ino == ours:  # else somebody removed it, and another router took its place
-                    file.unlink()
-
-
-def _bind(file: Path) -> socket.socket:
-    """Raises OSError, ConfigError."""
-    _remove_stale(file)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.bind(str(file))
-        # Between bind and listen nobody can connect, so the mode holds from the first client on.
-        file.chmod(SOCKET_MODE)
-        sock.listen(BACKLOG)
-        sock.setblocking(False)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Two routers that start at once must not both take the other's file for a stale one. Raises OSError."""
-    folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        give_up_at = time.monotonic() + LOCK_WITHIN_S
-        while True:
-            try:
-                fcntl.flock(folder_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > give_up_at:
-                    raise ConfigError(f"{folder} is locked by another process") from None
-                time.sleep(0.02)
-        yield
-    finally:
-        os.close(folder_fd)
-
-
-def _remove_stale(file: Path) -> None:
-    try:
-        mode = file.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise ConfigError(f"[router] sock {file}: there is a file of that name that is no socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(str(file))
-        except ConnectionRefusedError:
-            file.unlink()
-            return
-        except OSError:
-            pass  # somebody listens, if only with a full queue
-    raise ConfigError(f"[router] sock {file}: another process listens there")
+def _peer(sock: trio.socket.SocketType) -> str:
+    """Who connected: process and user, as the kernel vouches for them (man 7 unix, SO_PEERCRED)."""
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
+    pid, uid, _ = _PEER_CREDENTIALS.unpack(credentials)
+    return f" (pid {pid}, uid {uid})"
 
 
 async def serve(router: Router, sock: trio.socket.SocketType) -> None:
@@ -307,15 +252,19 @@ async def serve(router: Router, sock: trio.socket.SocketType) -> None:
         try:
             clients.acquire_nowait()
         except trio.WouldBlock:
+            router.client_counters.refused += 1
             log.warning("a client was refused: there are %d already", MAX_CLIENTS)
             refusal = messages.ErrorBody(f"the router has {MAX_CLIENTS} clients already")
             async with stream:
                 with trio.move_on_after(1), contextlib.suppress(trio.BrokenResourceError):
                     await stream.send_all(messages.encode({"id": None, "error": refusal}))
             return
+        router.client_counters.connections += 1
+        router.clients += 1
         try:
-            await Client(router, stream).serve()
+            await Client(router, stream, _peer(stream.socket)).serve()
         finally:
+            router.clients -= 1
             clients.release()
 
     await trio.serve_listeners(serve_one, [trio.SocketListener(sock)])

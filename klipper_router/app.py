@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Callable
 
 import trio
 
-from klipper_router import __version__, api_socket
+from klipper_router import __version__, api_socket, supervision
 from klipper_router.config import Config
+from klipper_router.errors import ConfigError
 from klipper_router.link import Dial, dial_unix
+from klipper_router.listening import bound_socket
 from klipper_router.remote_methods import METHODS
 from klipper_router.router import Router
 
@@ -20,23 +23,46 @@ async def serve(
     config: Config, *, dial: Dial = dial_unix, task_status: trio.TaskStatus[Router] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """Run until cancelled; started once the API socket accepts. Raises ConfigError, having started nothing."""
-    with api_socket.bound_socket(config.router.sock) as sock:
+    with bound_socket(config.router) as sock:
         await _serve_on(sock, config, dial=dial, task_status=task_status)
 
 
-async def serve_until_signal(config: Config) -> None:
-    """Run the router until SIGTERM or SIGINT. Raises ConfigError, having started nothing."""
+async def serve_until_signal(config: Config, reload: Callable[[], Config]) -> None:
+    """Run the router until SIGTERM or SIGINT; SIGHUP makes it take on what ``reload`` returns.
+
+    Raises ConfigError, having started nothing.
+    """
     # The socket is bound outside of any nursery, so that its error is not wrapped into a group.
     with (
-        trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
-        api_socket.bound_socket(config.router.sock) as sock,
+        trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals,
+        bound_socket(config.router) as sock,
     ):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_serve_on, sock, config)
+            router = await nursery.start(_serve_on, sock, config)
+            nursery.start_soon(supervision.tell_watchdog)
+            supervision.notify("READY=1")
             async for number in signals:
+                if number == signal.SIGHUP:
+                    _reload(router, reload)
+                    continue
                 log.info("%s: stopping", signal.Signals(number).name)
+                supervision.notify("STOPPING=1")
                 nursery.cancel_scope.cancel()
                 return
+
+
+def _reload(router: Router, reload: Callable[[], Config]) -> None:
+    """A configuration that is wrong changes nothing: whoever edits it beside a print gets a second chance."""
+    supervision.notify(supervision.reloading())
+    try:
+        config = reload()
+    except ConfigError as error:
+        log.error("configuration: not reloaded, nothing was changed: %s", error)
+    else:
+        if config.router != router.config.router:
+            log.warning("configuration: of [router] only default_instance counts before the next start")
+        log.info("configuration: reloaded, %s", ", ".join(router.reconfigure(config)) or "no printer changed")
+    supervision.notify("READY=1")
 
 
 async def _serve_on(

@@ -1,7 +1,7 @@
 """The command line: ``klipper-router -c router.cfg`` runs, the subcommands check, look, call and simulate.
 
 Each subcommand imports what it needs itself, so that a plain run loads neither the tables' nor the virtual printers'
-packages. Exit codes: 0 done, 1 it did not work, 2 wrong configuration or usage.
+packages. Exit codes: 0 done, 1 it did not work, 2 wrong configuration or usage, 70 the router crashed.
 """
 
 from __future__ import annotations
@@ -134,13 +134,26 @@ def _config_file(options: argparse.Namespace) -> Path:
 
 
 def _run(options: argparse.Namespace) -> int:
+    import faulthandler
+
     import trio
 
     from klipper_router import app, config, log
 
-    loaded = config.load(_config_file(options))
-    log.to_stderr(verbose=options.verbose)
-    trio.run(app.serve_until_signal, loaded)
+    file = _config_file(options)
+    loaded = config.load(file)
+    recent = log.to_stderr(verbose=options.verbose)
+    if sys.__stderr__ is not None:
+        faulthandler.enable(sys.__stderr__)  # says where it stood when systemd's watchdog ends it by SIGABRT
+    try:
+        trio.run(app.serve_until_signal, loaded, lambda: config.load(file))
+    except ConfigError:
+        raise
+    except Exception as error:
+        # Whatever none of our own errors tells is a bug: crash loudly, and help whoever reports it.
+        from klipper_router import crash_report
+
+        return crash_report.write(error, loaded, recent)
     return 0
 
 

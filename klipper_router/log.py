@@ -9,11 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections import deque
+from collections.abc import Collection
 
 MAX_CHARACTERS = 1000
 # So many lines of one kind (one message about one printer or client) are written in one period.
 PERIOD_S = 10.0
 MAX_LINES_PER_PERIOD = 50
+MAX_RECENT_LINES = 100
 
 
 class OneLine(logging.Formatter):
@@ -46,11 +49,28 @@ class Sparing(logging.Filter):
         return count <= MAX_LINES_PER_PERIOD
 
 
-def to_stderr(*, verbose: bool) -> None:
-    """Log to stderr; under systemd the journal adds the time. ``verbose``: each route, and all of them."""
+class Recent(logging.Handler):
+    """Keeps the last lines of the normal level, for a crash report."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.lines: deque[str] = deque(maxlen=MAX_RECENT_LINES)
+        self.setFormatter(OneLine("%(asctime)s %(levelname)-7s %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+
+
+def to_stderr(*, verbose: bool) -> Collection[str]:
+    """Log to stderr; under systemd the journal adds the time. ``verbose``: each route, and all of them.
+
+    Returns the last lines of the log, which go on changing.
+    """
     time = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine(f"{time}%(levelname)-7s %(message)s"))
     if not verbose:
         handler.addFilter(Sparing())
-    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
+    recent = Recent()
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler, recent])
+    return recent.lines

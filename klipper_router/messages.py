@@ -87,6 +87,12 @@ class StatusParams(Struct):
     eventtime: float = 0.0
 
 
+class OutputParams(Struct):
+    """A line of the console (Klipper gcode/subscribe_output)."""
+
+    response: str
+
+
 class ScriptParams(Struct, forbid_unknown_fields=True):
     """router/gcode/script. ``wait``: how many seconds the target may take to become ready (0: no wait)."""
 
@@ -127,6 +133,14 @@ class EventUnsubscribeParams(Struct, forbid_unknown_fields=True):
 class PrintersListParams(Struct, forbid_unknown_fields=True):
     """router/printers/list."""
 
+    gcode_callback: str | None = None
+    error_callback: str | None = None
+
+
+class StatsParams(Struct, forbid_unknown_fields=True):
+    """router/stats. ``format``: ``json``, or ``prometheus`` for a client."""
+
+    format: str = "json"
     gcode_callback: str | None = None
     error_callback: str | None = None
 

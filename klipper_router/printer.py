@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -31,6 +31,8 @@ log = logging.getLogger("klipper_router.printer")
 
 Caller = TypeVar("Caller")
 
+OUTPUT_METHOD = "router/output"
+
 REDIAL_MIN_S = 0.1
 # Low enough that a printer is back within 2 s of its socket, jitter included; a dial costs some 50 µs.
 REDIAL_MAX_S = 1.0
@@ -43,7 +45,11 @@ PING_AFTER_S = 5.0
 PING_WITHIN_S = 10.0
 
 _INFO = msgspec.json.Decoder(messages.Info)
+_OUTPUT = msgspec.json.Decoder(messages.OutputParams)
 _HELP = msgspec.json.Decoder(dict[str, Raw])
+
+
+OnLine = Callable[[str], None]
 
 
 class Reports(Protocol[Caller]):
@@ -90,6 +96,7 @@ class Printer(Generic[Caller]):
         self._commands: frozenset[str] = frozenset()
         self._console = Console()
         self._console_queued = False
+        self._listeners: list[OnLine] = []
         self._hooks: dict[tuple[str, str], Job] = {}
         self._pumping = self._pump_again = False
         self._nursery: trio.Nursery | None = None
@@ -154,6 +161,21 @@ class Printer(Generic[Caller]):
             on_answer(CallError(f"{self.name} is not connected: {self.state.message}"))
         else:
             self._link.post(method, params, on_answer)
+
+    def listen(self, on_line: OnLine) -> Callable[[], None]:
+        """Have each line of this printer's console told to ``on_line``; returns what ends it."""
+        self._listeners.append(on_line)
+        if len(self._listeners) == 1 and self._link is not None:
+            self._subscribe_output(self._link)
+        return lambda: self._listeners.remove(on_line)
+
+    def _subscribe_output(self, link: Link) -> None:
+        # Klipper has no way to end it (webhooks.py GCodeHelper) but the end of the connection.
+        link.post("gcode/subscribe_output", {"response_template": {"method": OUTPUT_METHOD}}, self._output_subscribed)
+
+    def _output_subscribed(self, answer: Answer) -> None:
+        if isinstance(answer, KlipperError):
+            log.error("%s: its console cannot be listened to: %s", self.name, answer)
 
     def follow(self, caller: Caller, callback: str, objects: Objects) -> Subscription[Caller]:
         """Let ``callback`` of ``caller`` follow objects of this printer. Raises CallError when there are too many."""
@@ -254,6 +276,8 @@ class Printer(Generic[Caller]):
             )
         if info.state != "ready":  # else `_greet` does it
             link.post("gcode/help", {}, self._learn_commands)
+        if self._listeners:
+            self._subscribe_output(link)
         self._step(printer_state.identified(self.state, info.state, info.state_message))
         self.feed.open(link)
 
@@ -304,10 +328,21 @@ class Printer(Generic[Caller]):
     def _on_message(self, message: messages.FromKlippy) -> None:
         if message.method == STATUS_METHOD:
             self.feed.update(bytes(message.params))
+        elif message.method == OUTPUT_METHOD:
+            self._on_output(bytes(message.params))
         elif message.remote_method:
             self._reports.remote_call(self, message.remote_method, bytes(message.params))
         else:
             log.warning("%s: skipped a message that nobody asked for: %r", self.name, message.method)
+
+    def _on_output(self, params: bytes) -> None:
+        try:
+            line = messages.decode(params, _OUTPUT).response
+        except ProtocolError as error:
+            log.warning("%s: skipped a line of its console: %s", self.name, error)
+            return
+        for on_line in tuple(self._listeners):
+            on_line(line)
 
     def _on_status(self, status: Status) -> bool:
         webhooks = status.get("webhooks", {})

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from klipper_router import callers, gcode, messages
+from klipper_router import callers, gcode, messages, stats
 from klipper_router.callers import Parameters, Request
 from klipper_router.errors import CallError, ProtocolError, RouterError
 from klipper_router.events import FrameHandler, GcodeHandler, Handler, WebhookHandler, parse_context
@@ -116,6 +116,37 @@ def printers_list(router: Router, request: Request, params: messages.PrintersLis
     request.answer(msgspec.json.encode({"printers": printers}), parameters)
 
 
+def report_stats(router: Router, request: Request, params: messages.StatsParams) -> None:
+    """router/stats: what is counted since the start, and what is true now. A macro gets its printers' numbers."""
+    if params.format == "prometheus":
+        if request.caller.own_printer is not None:
+            raise CallError("parameter 'format': a macro can make nothing of 'prometheus'")
+        request.answer(msgspec.json.encode(_prometheus_text(router)), list)
+        return
+    if params.format != "json":
+        raise CallError(f"parameter 'format': {params.format!r} is neither 'json' nor 'prometheus'")
+    report = stats.report(router)
+
+    def parameters() -> Parameters:
+        of_each = [
+            (gcode.parameter_name(name, key), str(value))
+            for name, printer in report.printers.items()
+            for key, value in msgspec.structs.asdict(printer).items()
+            if isinstance(value, int)
+        ]
+        return [("TASKS", str(report.tasks)), ("RSS_KB", str(report.rss_kb)), *of_each]
+
+    request.answer(msgspec.json.encode(report), parameters)
+
+
+def _prometheus_text(router: Router) -> str:
+    try:
+        from klipper_router import prometheus
+    except ImportError:
+        raise CallError("prometheus_client is missing: pip install 'klipper-router[gateway]'") from None
+    return prometheus.text(stats.report(router))
+
+
 def objects_list(router: Router, request: Request, params: messages.ObjectsListParams) -> None:
     """router/objects/list: Klipper's objects/list of the target."""
     router.target(request, params.target).call("objects/list", {}, _pass_on(request, _map_parameters))
@@ -199,6 +230,7 @@ METHODS: dict[str, Method] = {
     "router/event/trigger": Method(messages.EventTriggerParams, event_trigger),
     "router/event/unsubscribe": Method(messages.EventUnsubscribeParams, event_unsubscribe),
     "router/printers/list": Method(messages.PrintersListParams, printers_list),
+    "router/stats": Method(messages.StatsParams, report_stats),
     "router/objects/list": Method(messages.ObjectsListParams, objects_list),
     "router/objects/query": Method(messages.ObjectsQueryParams, objects_query),
     "router/objects/subscribe": Method(messages.ObjectsSubscribeParams, objects_subscribe),

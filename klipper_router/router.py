@@ -62,6 +62,7 @@ class Router:
         self.event_counters = EventCounters()
         self.client_counters = ClientCounters()
         self.clients = 0  # of the API socket, now
+        self.started_at_s = 0.0  # trio's clock
         self.gate = Gate(self._involved, self._start_soon)
         self.on_activity: list[Callable[[Activity], None]] = []
         self.on_change: list[Callable[[], None]] = []  # called when the configuration was changed
@@ -76,6 +77,7 @@ class Router:
 
     async def run(self) -> None:
         """Keep every printer linked, also those that come later; for ever."""
+        self.started_at_s = trio.current_time()
         async with trio.open_nursery() as self._nursery:
             for printer in self.printers.values():
                 self._nursery.start_soon(printer.keep_linked, name=printer.name)
@@ -204,6 +206,10 @@ class Router:
             activity = Activity(trio.current_time(), kind, source, target, text)
             for watcher in self.on_activity:
                 watcher(activity)
+
+    def handlers_of(self, printer: str) -> int:
+        """How many event handlers the macros of a printer have registered."""
+        return self.events.count(self._callers[printer])
 
     # -- events --------------------------------------------------------------------------------------------------
 

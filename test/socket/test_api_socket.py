@@ -20,12 +20,12 @@ from typing import Any
 import pytest
 import trio
 
-from klipper_router import api_socket
-from klipper_router.api_socket import bound_socket
+from klipper_router import api_socket, listening
 from klipper_router.app import serve
 from klipper_router.cli import main
 from klipper_router.config import Config, KlippySection, RouterSection
 from klipper_router.errors import ConfigError
+from klipper_router.listening import bound_socket
 from test.fleet import Connection, Fleet
 
 PROGRAM = [sys.executable, "-m", "klipper_router"]
@@ -169,7 +169,7 @@ def test_a_directory_that_may_not_be_written_is_refused(sock: Path) -> None:
     try:
         if was == 0:
             os.seteuid(NOBODY)
-        with pytest.raises(ConfigError) as refused, bound_socket(str(sock)):
+        with pytest.raises(ConfigError) as refused, bound_socket(RouterSection(sock=str(sock))):
             raise AssertionError("bound")
     finally:
         os.seteuid(was)
@@ -181,11 +181,11 @@ def test_a_directory_that_may_not_be_written_is_refused(sock: Path) -> None:
 def test_a_directory_that_another_process_has_locked_for_long_is_refused(
     sock: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api_socket, "LOCK_WITHIN_S", 0.05)
+    monkeypatch.setattr(listening, "LOCK_WITHIN_S", 0.05)
     with (
-        api_socket._locked(sock.parent),
+        listening._locked(sock.parent),
         pytest.raises(ConfigError, match="is locked by another process"),
-        bound_socket(str(sock)),
+        bound_socket(RouterSection(sock=str(sock))),
     ):
         raise AssertionError("bound")
 
