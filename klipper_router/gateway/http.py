@@ -56,6 +56,9 @@ class Peer(NamedTuple):
     """Whether it is one of ``trusted_clients``."""
 
 
+LOOPBACK = Peer("127.0.0.1", True)
+
+
 class HttpError(Exception):
     """A request that cannot be served: becomes a response with Moonraker's ``{"error": {"code", "message"}}``."""
 
@@ -70,8 +73,8 @@ Body = Callable[[], AsyncGenerator[bytes, None]]
 
 
 async def _empty() -> AsyncGenerator[bytes, None]:
-    for nothing in ():
-        yield nothing
+    for part in list[bytes]():
+        yield part
 
 
 @dataclass(slots=True, eq=False)
@@ -92,7 +95,7 @@ class HttpRequest:
     """Decoded; of several values the last one wins; a key without ``=`` has the value ``""``."""
 
     headers: Headers = field(default_factory=Headers)
-    peer: Peer = Peer("127.0.0.1", True)
+    peer: Peer = LOOPBACK
     authorized: bool = True
     """A trusted client, or one that brought a valid API key or oneshot token. The server asks for it before a site
     is called, but where the site says that a request `Site.is_open`."""

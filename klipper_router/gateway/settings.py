@@ -288,7 +288,7 @@ class KlippyOptions(msgspec.Struct, frozen=True, kw_only=True):
     not reboot the host or change users."""
 
     origin: Addresses | None = None
-    """An own origin of this printer: ``host:port`` to listen on. Its UI is at ``/`` there, as on a printer's own host."""
+    """An own origin of this printer: ``host:port`` to listen on. Its UI is at ``/`` there, as with ``host``."""
 
     host: HostNames = HostNames()
     """An own origin by name: requests for this Host, at any port of the gateway, mean this printer."""

@@ -1,0 +1,333 @@
+"""Who may do what: known hosts, real addresses behind proxies, foreign web pages, trusted clients, keys and tokens.
+
+No socket and no clock of its own (`now` is handed in), one object for the whole gateway. Printers with a Moonraker
+of their own keep Moonraker's rules, which see the real address by X-Real-IP; for everything that the gateway answers
+itself the rules are Moonraker's too (components/authorization.py): trusted_clients, X-Api-Key, oneshot tokens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hmac
+import ipaddress
+import logging
+import os
+import re
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from klipper_router.errors import ConfigError
+from klipper_router.gateway.http import HttpError, Peer
+from klipper_router.gateway.settings import Networks, Origins
+
+log = logging.getLogger("klipper_router.gateway.access")
+
+# An address of RFC 5737, for clients whose own is not known: nobody's, so nobody trusts it. Moonraker takes a client
+# without a valid X-Real-IP for the gateway, which it does trust.
+UNKNOWN_IP = "192.0.2.1"
+
+TOKEN_S = 5.0  # as Moonraker's
+MAX_TOKENS = 1000
+MAX_FAILURES = 10
+FAILURES_FORGOTTEN_S = 60.0
+MAX_REMEMBERED = 1024
+
+_NOBODY = Networks()
+_NO_ORIGINS = Origins()
+
+Special = Mapping[bytes, list[bytes]]
+"""Header fields by their name in lower case, as `heads.RequestHead.special` has them."""
+
+
+class Client(NamedTuple):
+    """Who sent a request, all proxies considered."""
+
+    peer: Peer
+    scheme: str
+    """``http`` or ``https``: how the client reached the outermost proxy that is trusted."""
+
+    forwarded_for: str
+    """X-Forwarded-For for an upstream: complete, the peer of our own connection included."""
+
+
+class Access:
+    """The rules of one ``[gateway]`` section."""
+
+    def __init__(
+        self,
+        *,
+        hosts: tuple[str, ...] = (),
+        trusted_clients: Networks = _NOBODY,
+        trusted_proxies: Networks = _NOBODY,
+        cors_domains: Origins = _NO_ORIGINS,
+        api_key: str | None = None,
+        save_api_key: Callable[[str], None] | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._host_names = frozenset(name for name in hosts if not name.startswith("*."))
+        self._host_endings = tuple(name[1:] for name in hosts if name.startswith("*."))
+        self._trusted_clients = trusted_clients
+        self._trusted_proxies = trusted_proxies
+        self._cors = [re.compile(_pattern(origin)) for origin in cors_domains]
+        self._api_key = api_key
+        self._save_api_key = save_api_key
+        self._now = now
+        self._tokens: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        self._warned = False
+        self.trusts = functools.lru_cache(MAX_REMEMBERED)(self._trusts)
+        self.knows_host = functools.lru_cache(MAX_REMEMBERED)(self._knows_host)
+        self._plain_client = functools.lru_cache(MAX_REMEMBERED)(self._make_plain_client)
+        self._is_proxy = functools.lru_cache(MAX_REMEMBERED)(lambda ip: _within(ip, trusted_proxies))
+
+    # -- hosts -----------------------------------------------------------------------------------------------------
+
+    def check_host(self, host: bytes) -> None:
+        """Refuse names that are not ours: a web page whose name was rebound to our address. Raises HttpError (421)."""
+        if not self.knows_host(host):
+            name = host_name(host)
+            message = f"this gateway is not {name}; if it should be, add {name} to 'hosts' in [gateway]"
+            raise HttpError(421, message)
+
+    def _knows_host(self, host: bytes) -> bool:
+        name = host_name(host)
+        if name in ("localhost", *self._host_names) or name.endswith((".local", ".localhost", *self._host_endings)):
+            return True
+        return canonical_ip(name) is not None
+
+    # -- addresses -------------------------------------------------------------------------------------------------
+
+    def client(self, ip: str, special: Special, *, tls: bool) -> Client:
+        """Who is behind a connection from ``ip``."""
+        told = special.get(b"x-real-ip") or special.get(b"x-forwarded-for") or special.get(b"forwarded")
+        if self._is_proxy(ip):
+            return self._behind_proxy(ip, special, tls=tls)
+        if told and _is_loopback(ip):
+            # A proxy on this machine that nobody told us of. To take its clients for local ones would trust them all.
+            if not self._warned:
+                self._warned = True
+                log.warning(
+                    "a proxy on this machine (%s) speaks for others; its clients are not trusted until [gateway] has"
+                    " 'trusted_proxies: 127.0.0.1, ::1'",
+                    ip,
+                )
+            return Client(Peer(UNKNOWN_IP, False), "https" if tls else "http", UNKNOWN_IP)
+        return self._plain_client(ip, tls)
+
+    def _make_plain_client(self, ip: str, tls: bool) -> Client:
+        return Client(Peer(ip, self.trusts(ip)), "https" if tls else "http", ip)
+
+    def _behind_proxy(self, ip: str, special: Special, *, tls: bool) -> Client:
+        hops = [hop.strip() for value in special.get(b"x-forwarded-for", ()) for hop in _text(value).split(",")]
+        candidates = []
+        if hops:
+            candidates.append(self._first_stranger(hops))
+        if real := special.get(b"x-real-ip"):
+            literal = canonical_ip(_text(real[0])) if len(real) == 1 else None
+            candidates.append(literal or UNKNOWN_IP)
+        if not candidates and special.get(b"forwarded"):
+            candidates.append(UNKNOWN_IP)  # RFC 7239: none of the usual proxies speaks it, so it is not understood
+        # Some proxies set one of the two and pass the client's own other one on: the one with less trust counts.
+        real_ip = min(candidates, key=self.trusts) if candidates else ip
+        scheme = next((_text(special[name][0]) for name in (b"x-scheme", b"x-forwarded-proto") if name in special), "")
+        if scheme not in ("http", "https"):
+            scheme = "https" if tls else "http"
+        before = [literal for hop in hops if (literal := canonical_ip(hop))]
+        return Client(Peer(real_ip, self.trusts(real_ip)), scheme, ", ".join([*before, ip] if hops else [real_ip, ip]))
+
+    def _first_stranger(self, hops: list[str]) -> str:
+        """From the right: what the last proxy saw, and while that is a trusted proxy too, what it saw."""
+        for hop in reversed(hops):
+            literal = canonical_ip(hop)
+            if literal is None:
+                return UNKNOWN_IP
+            if not self._is_proxy(literal):
+                return literal
+        return canonical_ip(hops[0]) or UNKNOWN_IP
+
+    def _trusts(self, ip: str) -> bool:
+        return _is_loopback(ip) or _within(ip, self._trusted_clients)
+
+    # -- web pages -------------------------------------------------------------------------------------------------
+
+    def allows_origin(self, origin: str) -> bool:
+        """Whether ``cors_domains`` has a page's origin."""
+        return any(pattern.fullmatch(origin.lower()) for pattern in self._cors)
+
+    def is_foreign(self, special: Special, host: bytes, *, other_ports: bool = False) -> bool:
+        """Whether a web page that is none of ours, nor one of ``cors_domains``, makes this request.
+
+        ``other_ports``: pages from other ports of the same host are not foreign.
+        """
+        if origins := special.get(b"origin"):
+            if len(origins) > 1:
+                return True
+            origin = _text(origins[0])
+            own = _text(host).lower()
+            _, _, theirs = origin.lower().partition("://")
+            if other_ports:
+                own, theirs = host_name(own.encode()), host_name(theirs.encode("latin-1", "replace"))
+            return theirs != own and not self.allows_origin(origin)
+        return special.get(b"sec-fetch-site") == [b"cross-site"]
+
+    # -- keys and tokens -------------------------------------------------------------------------------------------
+
+    def authorized(self, peer: Peer, api_key: str | None, token: str | None) -> bool:
+        """Whether a client is trusted, or brings the API key or a oneshot token of its own.
+
+        Raises HttpError (429) for a client that has brought too many wrong ones.
+        """
+        if peer.trusted:
+            return True
+        if api_key is None and token is None:
+            return False
+        self._check_failures(peer.ip)
+        if api_key is not None and self.check_api_key(api_key):
+            return True
+        if token is not None and self._redeem(token, peer.ip):
+            return True
+        self._failed(peer.ip)
+        return False
+
+    def check_api_key(self, api_key: str) -> bool:
+        """Whether this is the key. Says so in a time that does not depend on how near it is."""
+        return self._api_key is not None and hmac.compare_digest(api_key.encode(), self._api_key.encode())
+
+    def api_key(self) -> str | None:
+        """The key: for answers to clients that are authorized, only. None: there is none, `data` is not configured."""
+        return self._api_key
+
+    def new_api_key(self) -> str | None:
+        """Replace the key; the old one is worth nothing from now on. Raises OSError."""
+        if self._api_key is None:
+            return None
+        key = secrets.token_hex(16)
+        if self._save_api_key:
+            self._save_api_key(key)
+        self._api_key = key
+        return key
+
+    def oneshot_token(self, ip: str) -> str:
+        """A token that authorizes one request of this address within `TOKEN_S`; 32 characters, as Moonraker's."""
+        while len(self._tokens) >= MAX_TOKENS:
+            self._tokens.popitem(last=False)
+        token = secrets.token_hex(16)
+        self._tokens[token] = (ip, self._now() + TOKEN_S)
+        return token
+
+    def _redeem(self, token: str, ip: str) -> bool:
+        owner, until = self._tokens.pop(token, ("", 0.0))
+        return owner == ip and self._now() <= until
+
+    def info(self, peer: Peer) -> dict[str, object]:
+        """The answer of Moonraker's ``/access/info``."""
+        return {
+            "default_source": "moonraker",
+            "available_sources": ["moonraker"],
+            "login_required": False,
+            "trusted": peer.trusted,
+        }
+
+    def _check_failures(self, ip: str) -> None:
+        count, since = self._failures.get(ip, (0, 0.0))
+        if count >= MAX_FAILURES:
+            wait_s = since + FAILURES_FORGOTTEN_S - self._now()
+            if wait_s > 0:
+                raise HttpError(429, "too many wrong keys or tokens", headers=[("retry-after", str(int(wait_s) + 1))])
+            del self._failures[ip]
+
+    def _failed(self, ip: str) -> None:
+        now = self._now()
+        count, since = self._failures.pop(ip, (0, now))
+        if now - since > FAILURES_FORGOTTEN_S:
+            count = 0
+        self._failures[ip] = (count + 1, now)
+        if count + 1 == MAX_FAILURES:
+            log.warning("%s: %d wrong keys or tokens, refused for %g s", ip, MAX_FAILURES, FAILURES_FORGOTTEN_S)
+        while len(self._failures) > MAX_REMEMBERED:
+            self._failures.popitem(last=False)
+
+
+@functools.lru_cache(MAX_REMEMBERED)
+def canonical_ip(text: str) -> str | None:
+    """The one way to write an address, or None: no zone, no IPv4 address mapped into IPv6, no brackets but around it.
+
+    Moonraker takes a zone for an invalid address, and a mapped one for nobody's.
+    """
+    text = text.strip()
+    if text.startswith("[") and text.endswith("]"):
+        text = text[1:-1]
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)
+
+
+def host_name(host: bytes) -> str:
+    """Host without its port and the dot at the end, in lower case."""
+    text = host.decode("latin-1").lower()
+    if text.startswith("["):
+        return text.partition("]")[0][1:]
+    return text.partition(":")[0].rstrip(".")
+
+
+def load_api_key(file: Path) -> str:
+    """Read the API key, or make one, in a file of mode 0600. Raises ConfigError."""
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            key = file.read_text(encoding="ascii").strip()
+            if len(key) < 16 or not key.isalnum():
+                raise ConfigError(f"{file} holds no API key: remove it, and one is made")
+            if file.stat().st_mode & 0o077:
+                log.warning("%s can be read by other users: its mode should be 0600", file)
+            return key
+        key = secrets.token_hex(16)
+        save_api_key(file, key)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"[gateway] api_key_file {file}: {error}") from None
+    return key
+
+
+def save_api_key(file: Path, key: str) -> None:
+    """Replace the file in one step. Raises OSError."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    new = file.with_name(f"{file.name}.new")
+    new.unlink(missing_ok=True)
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(fd, "w", encoding="ascii") as stream:
+        stream.write(f"{key}\n")
+        stream.flush()
+        os.fsync(fd)
+    new.replace(file)
+
+
+@functools.lru_cache(MAX_REMEMBERED)
+def _is_loopback(ip: str) -> bool:
+    return canonical_ip(ip) is not None and ipaddress.ip_address(ip).is_loopback
+
+
+def _within(ip: str, networks: Networks) -> bool:
+    if canonical_ip(ip) is None:
+        return False
+    address = ipaddress.ip_address(ip)
+    return any(address in network for network in networks)
+
+
+def _pattern(origin: str) -> str:
+    """A regular expression for an origin with ``*`` for any text, as Moonraker's cors_domains have it.
+
+    Where Moonraker lets ``*`` stand for anything, here it stays within the host, so that ``*.local`` is not
+    ``evil.example/.local``.
+    """
+    return re.escape(origin.lower()).replace(r"\*", r"[a-z0-9._-]*")
+
+
+def _text(value: bytes) -> str:
+    return value.decode("latin-1")

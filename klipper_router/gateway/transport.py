@@ -1,0 +1,146 @@
+"""One TCP connection as the gateway uses it: bytes in, bytes out, every failure an OSError.
+
+trio's sockets are used directly, without `trio.SocketStream`: what that adds (conflict detection, memoryviews) is a
+tenth of a small request. TLS is trio's SSLStream with its errors translated here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from collections.abc import Awaitable
+from typing import Protocol
+
+import trio
+
+CONNECT_S = 3.0
+TLS_HANDSHAKE_S = 10.0
+RECEIVE_BYTES = 64 * 1024
+# Larger pieces save system calls where a lot comes; smaller ones keep the memory of many connections low.
+RECEIVE_BULK_BYTES = 256 * 1024
+
+# A peer that lost its power is noticed after a minute, though nothing is read from it or it reads nothing.
+_KEEPALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
+_UNACKNOWLEDGED_MS = 60_000
+
+
+class Transport(Protocol):
+    sock: trio.socket.SocketType
+
+    def receive_some(self, max_bytes: int, /) -> Awaitable[bytes]:
+        """At least one byte, or nothing at the end. Raises OSError."""
+        ...
+
+    async def send_all(self, data: bytes, /) -> None:
+        """Raises OSError. Cancelled, it may have sent a part: the connection is of no use then."""
+        ...
+
+    async def end(self) -> None:
+        """Tell the peer that nothing more will be sent. Raises OSError."""
+        ...
+
+    def close(self) -> None:
+        """At once; may be called again."""
+        ...
+
+
+class SocketTransport:
+    """Plain TCP."""
+
+    __slots__ = ("_send", "receive_some", "sock")
+
+    def __init__(self, sock: trio.socket.SocketType) -> None:
+        self.sock = sock
+        self.receive_some = sock.recv
+        self._send = sock.send
+
+    async def send_all(self, data: bytes) -> None:
+        sent = await self._send(data)
+        if sent < len(data):
+            view = memoryview(data)
+            while sent < len(data):
+                sent += await self._send(view[sent:])
+
+    async def end(self) -> None:
+        self.sock.shutdown(socket.SHUT_WR)
+        await trio.lowlevel.checkpoint()
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+class TlsTransport:
+    """TLS over TCP. Made only once its handshake is done: `server_tls` and `dial`."""
+
+    __slots__ = ("_stream", "sock")
+
+    def __init__(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
+        self._stream = stream
+        self.sock = stream.transport_stream.socket
+
+    async def receive_some(self, max_bytes: int) -> bytes:
+        try:
+            return bytes(await self._stream.receive_some(max_bytes))
+        except trio.BrokenResourceError as error:
+            raise ConnectionResetError(f"TLS connection broken: {error.__cause__ or error}") from None
+
+    async def send_all(self, data: bytes) -> None:
+        try:
+            await self._stream.send_all(data)
+        except trio.BrokenResourceError as error:
+            raise ConnectionResetError(f"TLS connection broken: {error.__cause__ or error}") from None
+
+    async def end(self) -> None:
+        """TLS 1.3 has a half-close, Python's ssl has none: this ends both directions' TLS, then the sending of TCP."""
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await self._stream.unwrap()
+        with contextlib.suppress(trio.ClosedResourceError):
+            self.sock.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+def prepare(sock: trio.socket.SocketType) -> None:
+    """Set what every connection of ours has. Raises OSError."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEPALIVE:
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
+
+
+async def server_tls(sock: trio.socket.SocketType, context: ssl.SSLContext) -> TlsTransport:
+    """Do the handshake with a client. Raises OSError, also where it takes too long."""
+    # HTTP has its own ends of messages, so a client that closes without TLS's own goodbye has cut off nothing.
+    stream = trio.SSLStream(trio.SocketStream(sock), context, server_side=True, https_compatible=True)
+    return await _handshake(stream)
+
+
+async def dial(host: str, port: int, tls: ssl.SSLContext | None = None) -> Transport:
+    """Connect. Raises OSError, also where it takes longer than `CONNECT_S`."""
+    try:
+        with trio.fail_after(CONNECT_S):
+            stream = await trio.open_tcp_stream(host, port)
+    except trio.TooSlowError:
+        raise TimeoutError(f"{host} port {port} did not answer within {CONNECT_S:g} s") from None
+    try:
+        prepare(stream.socket)
+        if tls is None:
+            return SocketTransport(stream.socket)
+        return await _handshake(trio.SSLStream(stream, tls, server_hostname=host, https_compatible=True))
+    except BaseException:
+        stream.socket.close()
+        raise
+
+
+async def _handshake(stream: trio.SSLStream[trio.SocketStream]) -> TlsTransport:
+    try:
+        with trio.fail_after(TLS_HANDSHAKE_S):
+            await stream.do_handshake()
+    except trio.BrokenResourceError as error:
+        raise ConnectionResetError(f"TLS handshake failed: {error.__cause__ or error}") from None
+    except trio.TooSlowError:
+        raise TimeoutError("TLS handshake takes too long") from None
+    return TlsTransport(stream)
