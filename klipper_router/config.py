@@ -19,6 +19,8 @@ import msgspec
 from klipper_router import config_text
 from klipper_router.config_text import Section, Sections, Setting
 from klipper_router.errors import ConfigError
+from klipper_router.gateway import settings
+from klipper_router.gateway.settings import CameraSection, ForwardSection, GatewaySection, KlippyOptions
 from klipper_router.gcode import parameter_name
 
 # Linux: sockaddr_un.sun_path holds 108 bytes, the last of them zero (man 7 unix).
@@ -45,8 +47,8 @@ class RouterSection(msgspec.Struct, frozen=True, kw_only=True):
     """Where a crash of the router leaves its report, the newest few. Expanded as ``sock``."""
 
 
-class KlippySection(msgspec.Struct, frozen=True, kw_only=True):
-    """``[klippy NAME]``: one printer. NAME is what macros give as TARGET."""
+class KlippySection(KlippyOptions, frozen=True, kw_only=True):
+    """``[klippy NAME]``: one printer. NAME is what macros give as TARGET. What the gateway reads is `KlippyOptions`."""
 
     sock: str
     """Path of that Klippy's API socket (its ``-a``). Expanded as the router's own."""
@@ -61,7 +63,7 @@ class KlippySection(msgspec.Struct, frozen=True, kw_only=True):
     allow_gcode: list[str] | None = None
     """The commands that others may run here, with ``*`` as a wildcard: ``M117, SET_*``. None: all."""
 
-    deny_gcode: list[str] = []
+    deny_gcode: list[str] = msgspec.field(default_factory=list)
     """The commands that others may not run here, also where ``allow_gcode`` has them."""
 
     endpoints_from: list[str] | None = None
@@ -81,13 +83,28 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     klippy: dict[str, KlippySection]
     """By name, in the order of the files; never empty."""
 
+    gateway: GatewaySection | None = None
+    """None: there is no such section, and no gateway."""
 
-_SINGLE: dict[str, type[msgspec.Struct]] = {"router": RouterSection}
-_NAMED: dict[str, type[msgspec.Struct]] = {"klippy": KlippySection}
-_PATH_OPTIONS = {"sock", "crash_dir"}
+    camera: dict[str, CameraSection] = {}
+    """By ``PRINTER NAME``."""
+
+    forward: dict[str, ForwardSection] = {}
+    """By port."""
+
+
+_SINGLE: dict[str, type[msgspec.Struct]] = {"router": RouterSection, "gateway": GatewaySection}
+_NAMED: dict[str, type[msgspec.Struct]] = {"klippy": KlippySection, "camera": CameraSection, "forward": ForwardSection}
+_OPTIONAL = {"gateway"}  # a section that means something by being there
+_PATH_OPTIONS = {"sock", "crash_dir"} | settings.PATH_OPTIONS
 # Who may be named beside printers in ``gcode_from`` and its like.
 GROUPS = ("clients", "gateway")
 _FROM_OPTIONS = ("gcode_from", "endpoints_from", "events_from")
+_EXAMPLES = {
+    "sock": "~/printer_data/comms/klippy.sock",
+    "to": "192.168.1.7:7125",
+    "url": "http://127.0.0.1:8080/?action=stream",
+}
 _MODE = re.compile(r"0?[0-7]{3}")
 
 # Whitespace and commas end a name in a list, `#`, `;` and `*` end a line of G-code on a Klipper up to v0.12, the
@@ -104,7 +121,9 @@ def load(path: Path | str) -> Config:
     path = Path(path)
     sections = config_text.read(path)
     check = _Check(sections)
-    single = {name: check.section(name, kind) for name, kind in _SINGLE.items()}
+    single = {
+        name: check.section(name, kind) for name, kind in _SINGLE.items() if name in sections or name not in _OPTIONAL
+    }
     named: dict[str, dict[str, Any]] = {kind: {} for kind in _NAMED}
     for title in sections:
         kind, _, name = title.partition(" ")
@@ -113,6 +132,8 @@ def load(path: Path | str) -> Config:
         elif title not in _SINGLE:
             check.unknown_section(title)
     check.printers(path)
+    if not check.problems:
+        check.gateway(single.get("gateway"), named)
     if check.problems:
         first, *more = check.problems
         text = "\n".join([first.message, *(str(ConfigError(p.message, file=p.file, line=p.line)) for p in more)])
@@ -140,7 +161,8 @@ class _Check:
         section = self._sections.get(title)
         if section is None:
             return kind()  # only a section that may be left out is asked for without being there
-        fields = {each.name: each for each in msgspec.structs.fields(kind)}
+        own_first = sorted(msgspec.structs.fields(kind), key=lambda each: each.name not in kind.__annotations__)
+        fields = {each.name: each for each in own_first}
         values = {}
         problems_before = len(self.problems)
         for key, setting in section.settings.items():
@@ -151,7 +173,7 @@ class _Check:
                 self._problem(f"[{title}] has no option '{key}'.{hint}", setting, key)
         for key, each in fields.items():
             if each.required and key not in values:
-                example = " such as 'sock: ~/printer_data/comms/klippy.sock'" if key == "sock" else ""
+                example = f" such as '{key}: {_EXAMPLES[key]}'" if key in _EXAMPLES else ""
                 self._problem(f"[{title}] lacks '{key}': add a line{example}", section, key)
         return kind(**values) if len(self.problems) == problems_before else None
 
@@ -192,6 +214,13 @@ class _Check:
             message = f"[router] names '{default.value}', but no printer has that name.{hint}"
             self._problem(message, default, "default_instance")
 
+    def gateway(self, gateway: Any, named: dict[str, dict[str, Any]]) -> None:
+        """What the gateway's sections have wrong together, each right by itself."""
+        for problem in settings.problems(gateway, named["klippy"], named["camera"], named["forward"]):
+            section = self._sections[problem.section]
+            place = section.settings.get(problem.key, section)
+            self._problem(f"[{problem.section}]: {problem.message}", place, problem.key)
+
     def _from(self, name: str, section: Section, printers: Iterable[str]) -> None:
         known = [*printers, *GROUPS]
         for option in _FROM_OPTIONS:
@@ -224,7 +253,7 @@ class _Check:
             return None
         try:
             given = _as_list(setting.value) if _is_list(kind) else setting.value
-            value = msgspec.convert(given, kind, strict=False)
+            value = msgspec.convert(given, kind, strict=False, dec_hook=settings.decode)
             if key not in _PATH_OPTIONS:
                 return value
             return _sock(value, setting) if key == "sock" else _expanded(value, setting)

@@ -20,6 +20,7 @@ PLAN: tuple[tuple[int, str], ...] = (
     (0, "__init__ errors"),
     (0, "framing gcode"),
     (0, "template"),
+    (1, "gateway.settings"),
     (1, "messages config_text console printer_state script_queue events"),
     (1, "config subscriptions counters loop_guard"),
     (1, "policy"),
@@ -33,6 +34,7 @@ PLAN: tuple[tuple[int, str], ...] = (
     (4, "prometheus"),
     (4, "remote_methods"),
     (5, "api_socket listening"),
+    (5, "gateway"),
     (6, "shipped client virtual log supervision crash_report"),
     (6, "app status"),
     (6, "scenario"),
@@ -55,7 +57,12 @@ IDS = [str(file.relative_to(PACKAGE)) for file in FILES]
 
 def module_of(file: Path) -> str:
     """The name by which a file is in the plan."""
-    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return named(".".join(file.relative_to(PACKAGE).with_suffix("").parts))
+
+
+def named(path: str) -> str:
+    """A module, or the package that it is in; of a package on two floors what the plan tells apart."""
+    return path if path in FLOOR else path.partition(".")[0]
 
 
 def imports(file: Path) -> Iterator[str]:
@@ -76,7 +83,8 @@ def imports_of_ours(file: Path) -> set[str]:
     for name in imports(file):
         package, _, rest = name.partition(".")
         if package == NAME:
-            module = rest.partition(".")[0]
+            parts = rest.split(".")
+            module = named(".".join(parts[:2]))
             names.add(module if module in FLOOR else "__init__")
     return names - {module_of(file)}
 
