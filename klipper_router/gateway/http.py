@@ -88,6 +88,12 @@ class HttpRequest:
     prefix: str = ""
     """What was taken off the path, without a slash at its end: ``/printers/main``. Empty for an own origin."""
 
+    printer: str | None = None
+    """The printer whose path or own origin this is; it exists. None: the router's own page."""
+
+    ui: str | None = None
+    """``mainsail`` or ``fluidd``: which one the path, or else the printer's configuration, means. None: neither."""
+
     raw_target: bytes = b"/"
     """As received."""
 
@@ -209,6 +215,9 @@ class Site(Protocol):
 
     async def websocket(self, socket: WebSocket) -> None:
         """Serve a WebSocket; it is closed when this returns. WebSocketClosed may pass through."""
+
+    async def run(self) -> None:
+        """Work beside the requests, if there is any: started with the site, cancelled when it is taken away."""
 
 
 class Rewriter(Protocol):

@@ -14,6 +14,7 @@ from klipper_router.gateway.access import Access, Client
 from klipper_router.gateway.connection import CONTINUE, ClientGone, Connection
 from klipper_router.gateway.heads import BadHead, RequestHead
 from klipper_router.gateway.http import Headers, HttpError, HttpRequest, HttpResponse, Site, error_response
+from klipper_router.gateway.routes import Route
 
 log = logging.getLogger("klipper_router.gateway")
 
@@ -23,7 +24,7 @@ _ALLOW_METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
 _ALLOW_HEADERS = "Origin, Accept, Content-Type, X-Requested-With, X-Api-Key, Authorization"
 
 
-def request_of(connection: Connection, head: RequestHead, client: Client, prefix: bytes, rest: bytes) -> HttpRequest:
+def request_of(connection: Connection, head: RequestHead, client: Client, route: Route, ui: str | None) -> HttpRequest:
     """The request as a site sees it. Raises HttpError (400) for a path or query that is no UTF-8."""
     sent_continue = False
 
@@ -47,8 +48,10 @@ def request_of(connection: Connection, head: RequestHead, client: Client, prefix
 
     return HttpRequest(
         method=head.method.decode(),
-        path=_decoded(rest),
-        prefix=_decoded(prefix),
+        path=_decoded(route.rest),
+        prefix=_decoded(route.prefix),
+        printer=route.printer,
+        ui=ui,
         raw_target=head.target,
         query=_query(head.query),
         headers=Headers([(lower.decode(), value.decode("latin-1")) for lower, _, value in head.fields]),

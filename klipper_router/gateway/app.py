@@ -1,0 +1,198 @@
+"""The gateway as a whole: one task tree beside the printers', from configuration to served requests.
+
+Puts the parts together and owns their lifetimes; holds the table of printers and renews it when the router's
+configuration changes. What a request means is said by `routes`, who may make it by `access`.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from klipper_router.config import Config
+from klipper_router.errors import ConfigError
+from klipper_router.gateway import local, routes
+from klipper_router.gateway.access import Access, Client, host_name, load_api_key, save_api_key
+from klipper_router.gateway.connection import Connection
+from klipper_router.gateway.heads import RequestHead
+from klipper_router.gateway.http import HttpError, HttpResponse, Site
+from klipper_router.gateway.proxy import Proxy
+from klipper_router.gateway.routes import Kind, Route
+from klipper_router.gateway.server import Listener, Server, bound
+from klipper_router.gateway.settings import Address, GatewaySection, KlippyOptions
+from klipper_router.router import Router
+
+log = logging.getLogger("klipper_router.gateway")
+
+
+@dataclass
+class Sites:
+    """Who answers what. A part that is None answers 404."""
+
+    page: Site | None = None
+    cameras: Site | None = None
+    ui: Site | None = None
+    moonraker: dict[str, Site] = field(default_factory=dict)
+    """The Moonraker-compatible API of each printer with ``moonraker: none``."""
+
+
+class Gateway:
+    """Decides for each request who serves it."""
+
+    def __init__(self, access: Access, sites: Sites) -> None:
+        self.access = access
+        self.sites = sites
+        self.proxies: dict[str, Proxy] = {}
+        self._printers: Mapping[str, KlippyOptions] = {}
+        self._hosts: dict[str, str] = {}
+        self._uis: tuple[str, ...] = ()
+
+    def configure(self, gateway: GatewaySection, printers: Mapping[str, KlippyOptions]) -> None:
+        """Take on a configuration; what is under way goes on as it began."""
+        self._printers = printers
+        self._hosts = {host: name for name, options in printers.items() for host in options.host}
+        self._uis = tuple(ui for ui in ("mainsail", "fluidd") if getattr(gateway, ui))
+        proxies = {}
+        for name, options in printers.items():
+            if options.moonraker and (upstream := options.moonraker.upstream):
+                old = self.proxies.get(name)
+                same = old is not None and (old.upstream, old.allow) == (upstream, options.allow)
+                proxies[name] = old if same and old else Proxy(name, upstream, options.allow)
+        for name, old in self.proxies.items():
+            if proxies.get(name) is not old:
+                old.close()
+        self.proxies = proxies
+
+    async def dispatch(self, connection: Connection, head: RequestHead) -> None:
+        """Serve one request. Raises HttpError, BadHead, OSError; see `server.Dispatch`."""
+        self.access.check_host(head.host)
+        client = self.access.client(connection.ip, head.special, tls=connection.tls)
+        own = connection.printer
+        if own is None and self._hosts:
+            own = self._hosts.get(host_name(head.host))
+        route = routes.route(head.raw_path, own)
+        if route.kind is Kind.MOONRAKER and route.printer in self.proxies:
+            if self.access.is_foreign(head.special, head.host, other_ports=True) and head.upgrade != b"websocket":
+                raise HttpError(
+                    403, "another web page may not do this; 'cors_domains' in [gateway] names those that may"
+                )
+            await self.proxies[route.printer].serve(connection, head, client, route)
+            return
+        await self._serve_site(connection, head, client, route)
+
+    async def _serve_site(self, connection: Connection, head: RequestHead, client: Client, route: Route) -> None:
+        if route.printer is not None and route.printer not in self._printers:
+            raise HttpError(404, f"there is no printer '{route.printer}'")
+        ui = route.ui or self._default_ui(route.printer)
+        if route.kind is Kind.HOME:
+            await connection.respond(head, self._home(route, ui))
+            return
+        site = self._site(route)
+        if site is None:
+            raise HttpError(404, "Not Found")
+        request = local.request_of(connection, head, client, route, ui)
+        strict = route.kind is Kind.MOONRAKER
+        await local.serve_site(self.access, connection, head, request, site, strict=strict)
+
+    def _site(self, route: Route) -> Site | None:
+        match route.kind:
+            case Kind.MOONRAKER:
+                assert route.printer is not None
+                return self.sites.moonraker.get(route.printer)
+            case Kind.CAMERAS:
+                return self.sites.cameras
+            case Kind.UI:
+                return self.sites.ui
+            case _:
+                return self.sites.page
+
+    def _default_ui(self, printer: str | None) -> str | None:
+        if printer is None:
+            return None
+        return self._printers[printer].ui or (self._uis[0] if self._uis else None)
+
+    def _home(self, route: Route, ui: str | None) -> HttpResponse:
+        """``/printers/NAME``: to its UI, or to the dashboard where it has none."""
+        assert route.printer is not None
+        has_ui = ui in self._uis and self._printers[route.printer].moonraker is not None
+        target = f"{route.prefix.decode()}/{ui}/" if has_ui else "/"
+        return HttpResponse(302, [("location", target)])
+
+
+def make_access(config: Config) -> Access:
+    """The access rules of a configuration; makes the API key if there is none. Raises ConfigError."""
+    gateway = config.gateway
+    assert gateway is not None
+    own = socket.gethostname().lower()
+    names = {own, own.partition(".")[0], *gateway.hosts}
+    names.update(host for options in config.klippy.values() for host in options.host)
+    file = gateway.api_key_file or (str(Path(gateway.data) / "api_key") if gateway.data else None)
+    return Access(
+        hosts=tuple(names),
+        trusted_clients=gateway.trusted_clients,
+        trusted_proxies=gateway.trusted_proxies,
+        cors_domains=gateway.cors_domains,
+        api_key=load_api_key(Path(file)) if file else None,
+        save_api_key=(lambda key: save_api_key(Path(file), key)) if file else None,
+    )
+
+
+def tls_context(section: str, certificate: str | None, key: str | None) -> ssl.SSLContext | None:
+    """What a listener with a certificate needs. Raises ConfigError."""
+    if certificate is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(certificate, key, password=lambda: _no_password(section))
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"[{section}] tls_certificate {certificate}: {error}") from None
+    return context
+
+
+def _no_password(section: str) -> str:
+    raise ConfigError(f"[{section}] tls_key: the key has a password; give one without, readable by the router only")
+
+
+async def serve(
+    router: Router, config: Config, *, task_status: trio.TaskStatus[Gateway] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Serve the gateway of a configuration beside its router, for ever; started once every address listens.
+
+    Raises ConfigError, having started nothing: an address that is taken, a certificate that cannot be read.
+    """
+    section = config.gateway
+    assert section is not None
+    access = make_access(config)
+    tls = tls_context("gateway", section.tls_certificate, section.tls_key)
+    places: list[tuple[Address, str, str | None]] = [(address, "[gateway] listen", None) for address in section.listen]
+    for name, options in config.klippy.items():
+        places += [(address, f"[klippy {name}] origin", name) for address in options.origin or ()]
+    gateway = Gateway(access, Sites())
+    gateway.configure(section, config.klippy)
+    server = Server(
+        gateway.dispatch,
+        max_connections=section.max_connections,
+        max_connections_per_client=section.max_connections_per_client,
+        access_log=section.access_log,
+    )
+    with bound([(address, place) for address, place, _ in places]) as socks:
+        listeners = [Listener(sock, name, tls) for sock, (_, _, name) in zip(socks, places, strict=True)]
+        router.on_change.append(
+            change := lambda: gateway.configure(router.config.gateway or section, router.config.klippy)
+        )
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(server.serve, listeners)
+                addresses = ", ".join(f"{'https' if tls else 'http'}://{address}" for address in section.listen)
+                log.info("the gateway serves on %s", addresses)
+                task_status.started(gateway)
+        finally:
+            router.on_change.remove(change)
