@@ -119,7 +119,11 @@ def load(path: Path | str) -> Config:
         each problem.
     """
     path = Path(path)
-    sections = config_text.read(path)
+    return convert(config_text.read(path), path)
+
+
+def convert(sections: Sections, path: Path) -> Config:
+    """Check and convert sections that were read; ``path`` is named where a problem is of no file. Raises as `load`."""
     check = _Check(sections)
     single = {
         name: check.section(name, kind) for name, kind in _SINGLE.items() if name in sections or name not in _OPTIONAL

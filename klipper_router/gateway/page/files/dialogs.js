@@ -1,0 +1,41 @@
+// Questions, answers and pictures on top of the page.
+
+import { hasKey, oneshotToken } from "./access.js";
+
+const byId = (id) => document.getElementById(id);
+const TOAST_MS = 6000;
+
+/** Ask before something is done. Resolves to whether it is wanted. The way back has the focus. */
+export function confirmed({ title, text, yes, danger }) {
+  const dialog = byId("confirm");
+  byId("confirm-title").textContent = title;
+  byId("confirm-text").textContent = text;
+  byId("confirm-yes").textContent = yes;
+  byId("confirm-yes").className = danger ? "danger solid" : "primary";
+  dialog.returnValue = "no";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+  });
+}
+
+export function toast(text, bad = false) {
+  const line = document.createElement("p");
+  line.textContent = text;
+  line.className = bad ? "bad" : "";
+  byId("toasts").append(line);
+  setTimeout(() => line.remove(), bad ? 2 * TOAST_MS : TOAST_MS);
+}
+
+/** Show a camera's stream; it ends when the dialog is closed. */
+export async function showStream(title, path) {
+  const dialog = byId("viewer");
+  const image = byId("viewer-image");
+  const url = new URL(path, document.baseURI);
+  if (hasKey()) url.searchParams.set("token", await oneshotToken());
+  byId("viewer-title").textContent = title;
+  image.alt = `Live picture of ${title}`;
+  image.src = url;
+  dialog.showModal();
+  dialog.addEventListener("close", () => image.removeAttribute("src"), { once: true });
+}
