@@ -30,7 +30,7 @@ MAX_FILE_BYTES = 4 * 1024 * 1024
 
 Options = dict[str, str]
 Changes = dict[str, Options | None]
-Apply = Callable[[Config], None]
+Apply = Callable[[Config], object]
 
 
 class Kept(msgspec.Struct, forbid_unknown_fields=True):
@@ -56,7 +56,13 @@ class Inventory:
         self._data = data
         self._changes = changes
         self._writing = trio.Lock()
-        self.config = self._checked(changes)
+        try:
+            self.config = self._checked(changes)
+        except ConfigError as error:
+            if not changes:
+                raise
+            note = f"{self.file} is laid over these files: what was changed on the dashboard is in it"
+            raise ConfigError(f"{error}\n{note}", key=error.key) from None
 
     @classmethod
     def read(cls, path: Path | str, data: Path | str | None) -> Inventory:
@@ -124,12 +130,17 @@ class Inventory:
             if title not in changes:
                 sections[title] = self._files[title]
             elif (options := changes[title]) is not None:
-                sections[title] = self._section(options)
+                sections[title] = self._section(options, self._files.get(title))
         return sections
 
-    def _section(self, options: Options) -> Section:
-        place = self.file or self.path
-        return Section(place, 0, {key: Setting(value, place, 0) for key, value in options.items()})
+    def _section(self, options: Options, in_files: Section | None) -> Section:
+        """A value that is the files' own keeps its place there: a relative path begins at that file's directory."""
+        settings = {}
+        for key, value in options.items():
+            written = in_files.settings.get(key) if in_files else None
+            same = written is not None and _text(written.value) == value
+            settings[key] = written if written is not None and same else Setting(value, self.path, 0)
+        return Section(self.path, 0, settings)
 
     async def _keep(self, changes: Changes) -> None:
         if self._data is None:

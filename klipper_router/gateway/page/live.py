@@ -8,10 +8,12 @@ changes in between is merged by the subscription itself, so a slow dashboard cos
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import trio
@@ -20,12 +22,12 @@ from msgspec import Raw
 from klipper_router.callers import Caller, Parameters, Request
 from klipper_router.errors import CallError, ProtocolError, RouterError
 from klipper_router.gateway.page import stats
-from klipper_router.gateway.page.activity import ActivityLog, Reported
+from klipper_router.gateway.page.activity import ActivityLog
 from klipper_router.gateway.page.rpc import notification
 from klipper_router.link import Answer
 from klipper_router.messages import Objects, ObjectsSubscribeParams, decode
 from klipper_router.printer import Printer
-from klipper_router.router import Router
+from klipper_router.router import Activity, Router
 from klipper_router.subscriptions import Subscription
 
 UPDATE_METHOD = "router/dashboard/update"
@@ -33,6 +35,8 @@ UPDATE_EVERY_S = 1.0
 # A state or an error is told sooner, but a storm of them no faster than this.
 UPDATE_AT_MOST_EVERY_S = 0.1
 STATS_EVERY_S = 5.0
+# Those who only look are nothing to look at.
+WATCHERS = frozenset({"dashboard", stats.READER})
 # A printer with a hundred sensors would fill every phone; which ones matter nobody can tell.
 MAX_SENSORS = 24
 
@@ -52,7 +56,9 @@ _OBJECTS_LIST = msgspec.json.Decoder(dict[str, list[str]])
 def objects_of_interest(names: list[str]) -> Objects:
     """What a dashboard follows of the objects that a printer has."""
     sensors = [name for name in names if _SENSOR.fullmatch(name)][:MAX_SENSORS]
-    return {name: fields for name, fields in _FIELDS.items() if name in names} | dict.fromkeys(sensors, _TEMPERATURE)
+    objects: Objects = {name: fields for name, fields in _FIELDS.items() if name in names}
+    objects.update(dict.fromkeys(sensors, _TEMPERATURE))
+    return objects
 
 
 class _Card:
@@ -72,7 +78,7 @@ class _Card:
             "connected": printer.state.connected,
             "ready": printer.state.announced,
             "queue": len(printer.scripts),
-            "subscriptions": len(printer.feed.following),
+            "subscriptions": sum(each.caller.name not in WATCHERS for each in printer.feed.following),
         }
 
 
@@ -96,14 +102,23 @@ class Live:
 
     # -- what the router reports ---------------------------------------------------------------------------------
 
-    def on_activity(self, activity: Reported) -> None:
+    def on_activity(self, activity: Activity) -> None:
         """Take note of a route or an event (`Router.on_activity`)."""
-        self.log.add(activity, time.time())
-        card = self._cards.get(activity.printer or "")
-        if card and activity.kind == "state" and not card.printer.state.has_objects:
-            card.asked = False  # it may be back before the next update
-        if activity.kind in ("state", "error"):
+        if activity.source in WATCHERS or activity.target in WATCHERS:
+            return
+        self.log.add(activity.kind, activity.source, activity.target, activity.text, time.time())
+        if activity.kind == "state":
+            if activity.text == "ready":
+                self.log.forget_errors(activity.source)
+            card = self._cards.get(activity.source)
+            if card and not card.printer.state.has_objects:
+                card.asked = False  # it may be back before the next update
             self._wake.set()
+
+    def on_error(self, line: str) -> None:
+        """Take note of an error or a warning of the router's log."""
+        self.log.add_error(line, self._router.printers, time.time())
+        self._wake.set()
 
     def on_change(self) -> None:
         """Printers, cameras or links were added, changed or removed."""
@@ -139,7 +154,15 @@ class Live:
         }
 
     async def keep_updating(self) -> None:
-        """Tell the dashboards what changed, for ever."""
+        """Take note of what the router reports, and tell the dashboards what changed, for ever."""
+        with (
+            _observing(self._router.on_activity, self.on_activity),
+            _observing(self._router.on_change, self.on_change),
+            _hearing_errors(self.on_error),
+        ):
+            await self._keep_updating()
+
+    async def _keep_updating(self) -> None:
         while True:
             if not self._dashboards:
                 await self._wake.wait()
@@ -237,6 +260,10 @@ class Live:
     def own_printer(self) -> str | None:
         return None
 
+    @property
+    def group(self) -> str:
+        return "gateway"
+
     def deliver(self, target: Printer[Caller], subscription: Subscription[Caller]) -> None:
         self._dirty.add(target.name)
 
@@ -254,3 +281,39 @@ class Live:
 
     def push_event(self, response_template: Mapping[str, Any], event: str, context: Mapping[str, Any]) -> None:
         raise NotImplementedError("the dashboards handle no event")
+
+
+Observer = TypeVar("Observer")
+
+
+@contextlib.contextmanager
+def _observing(observers: list[Observer], observer: Observer) -> Iterator[None]:
+    observers.append(observer)
+    try:
+        yield
+    finally:
+        observers.remove(observer)
+
+
+@contextlib.contextmanager
+def _hearing_errors(hear: Callable[[str], None]) -> Iterator[None]:
+    handler = _ErrorHandler(hear)
+    logger = logging.getLogger("klipper_router")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+class _ErrorHandler(logging.Handler):
+    """Hands on what is logged in the router's own thread; what a helper thread logs is in the log only."""
+
+    def __init__(self, hear: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._hear = hear
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if threading.get_ident() == self._thread:
+            self._hear(record.getMessage())

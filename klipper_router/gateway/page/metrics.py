@@ -106,7 +106,7 @@ class _Collector:
 def _counts(printers: Mapping[str, Figures]) -> Iterator[Metric]:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-    families: dict[str, Metric] = {}
+    families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
     for kind, counts in ((CounterMetricFamily, _COUNTERS), (GaugeMetricFamily, _GAUGES)):
         for count in counts:
             label_names = ["printer", *(name for name, _ in count.labels)]
@@ -132,7 +132,7 @@ def _latency(printers: Mapping[str, Figures]) -> Iterator[Metric]:
             continue
         count, total = _number(latency.get("count")), _number(latency.get("sum"))
         if count is not None and total is not None:
-            summary.add_metric([name], count_value=count, sum_value=total)
+            summary.add_metric([name], count_value=int(count), sum_value=total)
         if (value := _number(latency.get("max"))) is not None:
             longest.add_metric([name], value)
     yield from (summary, longest)

@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 
 from klipper_router import __version__, config
+from klipper_router.gateway.page.models import ErrorAnswer
 from klipper_router.gateway.page.routes import Route, Table
 from klipper_router.gateway.settings import CameraSection
-from klipper_router.router import Method
 
 _REF = "#/components/schemas/{name}"
 # What the server may say to any request, before a route is asked.
@@ -29,17 +29,16 @@ _OPTIONS = {
 }
 
 
-def document(table: Table, methods: Mapping[str, Method]) -> bytes:
-    """The document as JSON. ``methods`` are the router's, each of which /router/jsonrpc takes."""
+def document(table: Table, methods: Mapping[str, Any]) -> bytes:
+    """The document as JSON. ``methods``: the type of the parameters of each method that /router/jsonrpc takes."""
     bodies = [route.body for route in table.routes if route.body not in (None, "JsonRpcRequest")]
     results = [route.result for route in table.routes if route.result is not None]
-    params = {name: method.params for name, method in methods.items()}
-    of_kinds, schemas = _schemas([*bodies, *results, *params.values()])
+    of_kinds, schemas = _schemas([*bodies, *results, ErrorAnswer, *methods.values()])
     for body, options in _OPTIONS.items():
         schemas[body]["properties"]["options"] = {"$ref": _REF.format(name=options)}
     schemas["PrinterOptions"] = _options(config.KlippySection)
     schemas["CameraOptions"] = _options(CameraSection)
-    schemas["JsonRpcRequest"] = _rpc_request({name: of_kinds(kind) for name, kind in params.items()})
+    schemas["JsonRpcRequest"] = _rpc_request({name: of_kinds(kind) for name, kind in methods.items()})
     paths: dict[str, dict[str, Any]] = {}
     for route in table.routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, of_kinds)
@@ -48,7 +47,7 @@ def document(table: Table, methods: Mapping[str, Method]) -> bytes:
         "info": {
             "title": "Klipper Router",
             "version": __version__,
-            "description": "The router's own API. Printers' Moonrakers are below /printers/NAME and not described here.",
+            "description": "The router's own API. Printers' Moonrakers, below /printers/NAME, are not part of it.",
             "license": {"name": "GPL-3.0-or-later", "identifier": "GPL-3.0-or-later"},
         },
         "paths": paths,

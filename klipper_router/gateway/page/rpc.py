@@ -71,8 +71,10 @@ def notification(method: str, params: object) -> str:
     return msgspec.json.encode(RpcNotification("2.0", method, params)).decode()
 
 
-Own = Mapping[str, Callable[[], object]]
-"""Methods of a connection itself, without parameters, answered at once."""
+Done = Callable[["Raw | RpcError"], None]
+
+OwnMethods = Mapping[str, Callable[[bytes, Done], None]]
+"""Methods that are not the router's but the page's: each gets its params, and what to call once with the outcome."""
 
 _CALL = msgspec.json.Decoder(RpcCall)
 _BATCH = msgspec.json.Decoder(list[Raw])
@@ -82,7 +84,7 @@ _NULL = Raw(b"null")
 class _Call(Request):
     """A router's request that answers one call of JSON-RPC, once."""
 
-    def __init__(self, caller: RpcCaller, method: str, done: Callable[[Raw | RpcError], None]) -> None:
+    def __init__(self, caller: RpcCaller, method: str, done: Done) -> None:
         super().__init__(caller, method)
         self.done = done
 
@@ -90,11 +92,13 @@ class _Call(Request):
 class RpcCaller:
     """One client of JSON-RPC. ``send`` takes what it is told without having asked; None: it cannot be told."""
 
-    def __init__(self, router: Router, name: str, send: Callable[[str], None] | None = None, own: Own = {}) -> None:
+    def __init__(
+        self, router: Router, name: str, own_methods: OwnMethods, send: Callable[[str], None] | None = None
+    ) -> None:
         self._router = router
         self._name = name
         self._send = send
-        self._own = own
+        self._own_methods = own_methods
         self._under_way = 0
         self._following = False  # while a subscription is made: what is known already goes into the answer
 
@@ -108,6 +112,10 @@ class RpcCaller:
     @property
     def own_printer(self) -> str | None:
         return None
+
+    @property
+    def group(self) -> str:
+        return "gateway"
 
     # -- requests ------------------------------------------------------------------------------------------------
 
@@ -166,11 +174,16 @@ class RpcCaller:
             params = bytes(call.params)
             self._serve(call.method, b"{}" if params == b"null" else params, done)
 
-    def _serve(self, method: str, params: bytes, done: Callable[[Raw | RpcError], None]) -> None:
-        if own := self._own.get(method):
-            done(Raw(msgspec.json.encode(own())))
+    def _serve(self, method: str, params: bytes, done: Done) -> None:
+        if own := self._own_methods.get(method):
+            own(params, done)
         elif method not in self._router.methods:
-            done(RpcError(METHOD_NOT_FOUND, f"no method '{method}', there are {', '.join(self._router.methods)}"))
+            done(
+                RpcError(
+                    METHOD_NOT_FOUND,
+                    f"no method '{method}', there are {', '.join([*self._router.methods, *self._own_methods])}",
+                )
+            )
         elif self._send is None and method in NEED_A_CONNECTION:
             done(RpcError(INVALID_REQUEST, f"{method} ends with the connection: call it over the WebSocket"))
         elif self._under_way >= MAX_UNDER_WAY:
@@ -219,12 +232,12 @@ class RpcCaller:
             self._send(notification(method, params))
 
 
-async def call_once(router: Router, name: str, text: bytes) -> bytes | None:
+async def call_once(router: Router, name: str, own_methods: OwnMethods, text: bytes) -> bytes | None:
     """Serve one request, or one batch, and return the answer; None where all were notifications.
 
     Cancelled, it forgets the request; what was sent to Klipper already is done nevertheless.
     """
-    caller = RpcCaller(router, name)
+    caller = RpcCaller(router, name, own_methods)
     answers: list[bytes | None] = []
     answered = trio.Event()
 

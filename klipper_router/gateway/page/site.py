@@ -6,14 +6,21 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import msgspec
+from msgspec import Raw
+
+from klipper_router.errors import CallError, RouterError
 from klipper_router.gateway.http import HttpError, HttpRequest, HttpResponse, Site, WebSocket, WebSocketClosed
 from klipper_router.gateway.page.api import TABLE
 from klipper_router.gateway.page.inventory import Apply, Inventory, Options
 from klipper_router.gateway.page.live import Live
-from klipper_router.gateway.page.rpc import RpcCaller
+from klipper_router.gateway.page.rpc import INVALID_PARAMS, SERVER_ERROR, Done, RpcCaller, RpcError
+from klipper_router.link import Answer
+from klipper_router.messages import decode_params
 from klipper_router.router import Router
 
 SUBSCRIBE_METHOD = "router/dashboard/subscribe"
+EMERGENCY_STOP_METHOD = "router/emergency_stop"
 WEBSOCKET_PATH = "/router/websocket"
 
 Discover = Callable[[str], Awaitable[Sequence[tuple[str, Options]]]]
@@ -21,7 +28,16 @@ Discover = Callable[[str], Awaitable[Sequence[tuple[str, Options]]]]
 HttpError."""
 
 Extras = Callable[[str], dict[str, Any]]
-"""What a printer's card holds besides its state: ``links`` and ``cameras``; see `card`."""
+"""What a printer's card holds besides its state: ``links`` and ``cameras``, as `extras.of` makes them."""
+
+OneshotToken = Callable[[str], str]
+"""A token for one request of a client at this IP address (`access.Access.oneshot_token`)."""
+
+
+class EmergencyStopParams(msgspec.Struct, forbid_unknown_fields=True):
+    """router/emergency_stop."""
+
+    target: str
 
 
 class Page(Site):
@@ -29,20 +45,30 @@ class Page(Site):
 
     :param apply: makes a changed configuration the one in force (`Router.reconfigure`, and the gateway's own).
     :param extras: links and cameras of a printer's card.
+    :param oneshot_token: for clients that need the API key, where a browser cannot send it.
     :param discover: None: cameras are not looked for.
     """
 
     def __init__(
-        self, router: Router, inventory: Inventory, apply: Apply, extras: Extras, discover: Discover | None = None
+        self,
+        router: Router,
+        inventory: Inventory,
+        *,
+        apply: Apply,
+        extras: Extras,
+        oneshot_token: OneshotToken,
+        discover: Discover | None = None,
     ) -> None:
         self.router = router
         self.inventory = inventory
         self.apply = apply
+        self.oneshot_token = oneshot_token
         self.discover = discover
         self.live = Live(router, extras)
+        self.own_methods = {EMERGENCY_STOP_METHOD: self._emergency_stop}
 
     async def run(self) -> None:
-        """Keep the dashboards up to date, for ever."""
+        """Keep the log and the dashboards up to date, for ever."""
         await self.live.keep_updating()
 
     def is_open(self, request: HttpRequest) -> bool:
@@ -61,21 +87,19 @@ class Page(Site):
 
     async def websocket(self, socket: WebSocket) -> None:
         """JSON-RPC in both directions, until the client goes."""
-        with contextlib.ExitStack() as dashboards:
+        with contextlib.ExitStack() as dashboard:
 
-            def subscribe() -> object:
-                if not subscribed:
-                    subscribed.append(True)
-                    dashboards.enter_context(self.live.dashboard(socket.post))
-                return self.live.snapshot()
-
-            subscribed: list[bool] = []
-            caller = RpcCaller(self.router, f"web {socket.request.peer.ip}", socket.post, {SUBSCRIBE_METHOD: subscribe})
+            def subscribe(params: bytes, done: Done) -> None:
+                dashboard.close()
+                dashboard.enter_context(self.live.dashboard(socket.post))
+                done(Raw(msgspec.json.encode(self.live.snapshot())))
 
             def answer(made: bytes | None) -> None:
                 if made is not None:
                     socket.post(made.decode())
 
+            own_methods = {**self.own_methods, SUBSCRIBE_METHOD: subscribe}
+            caller = RpcCaller(self.router, f"web {socket.request.peer.ip}", own_methods, socket.post)
             try:
                 with contextlib.suppress(WebSocketClosed):
                     while True:
@@ -83,3 +107,21 @@ class Page(Site):
                         caller.take(message if isinstance(message, bytes) else message.encode(), answer)
             finally:
                 self.router.drop(caller)
+
+    def _emergency_stop(self, params: bytes, done: Done) -> None:
+        """A stop by a person who may use the gateway is never refused: policy is about what macros and programs do."""
+        try:
+            target = decode_params(params, EmergencyStopParams).target
+        except CallError as error:
+            done(RpcError(INVALID_PARAMS, str(error)))
+            return
+        printer = self.router.printers.get(target)
+        if printer is None:
+            done(RpcError(INVALID_PARAMS, f"no printer '{target}', the router has {', '.join(self.router.printers)}"))
+            return
+
+        def answered(answer: Answer) -> None:
+            done(RpcError(SERVER_ERROR, str(answer)) if isinstance(answer, RouterError) else Raw(answer))
+
+        self.router.note("call", "emergency stop", target, "emergency_stop")
+        printer.call("emergency_stop", {}, answered)

@@ -17,6 +17,7 @@ from klipper_router.router import Router
 from klipper_router.subscriptions import Subscription
 
 METHOD = "router/stats"
+READER = "metrics"
 
 
 def read(router: Router) -> dict[str, Any]:
@@ -41,8 +42,9 @@ def facts(router: Router) -> dict[str, Any]:
 class _Reader:
     """A caller that takes one answer, which comes at once, and nothing else."""
 
-    name = "metrics"
+    name = READER
     own_printer = None
+    group = "gateway"
 
     def __init__(self) -> None:
         self.result: dict[str, Any] = {}

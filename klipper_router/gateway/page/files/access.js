@@ -36,12 +36,15 @@ export function hasKey() {
   return sessionStorage.getItem(KEY) !== null;
 }
 
-/** A token for a WebSocket or an image, which cannot carry the key; null where the router asks for none. */
+/** A token for what cannot carry the key, a WebSocket or a stream; null where no key is needed. */
 export async function oneshotToken() {
-  const known = hasKey();
-  const response = await request("access/oneshot_token");
-  if (!known && !hasKey()) return null;
-  return response.ok ? (await response.json()).result : null;
+  return hasKey() ? (await api("oneshot_token")).token : null;
+}
+
+/** Ask for the key if that is why a WebSocket was refused: the browser does not say. */
+export async function checkAccess() {
+  if (hasKey()) return;
+  await request("router/api/v1/activity", { method: "HEAD" });
 }
 
 function askForKey(wasWrong) {

@@ -116,7 +116,8 @@ async function act(name, action, button) {
   button.disabled = true;
   try {
     // Over the WebSocket: it is there, whatever pictures take up the browser's other connections.
-    await socket.call("router/call", { target: name, method: action.endpoint });
+    if (action.method) await socket.call(action.method, { target: name });
+    else await socket.call("router/call", { target: name, method: action.endpoint });
     toast(`${name}: ${action.label.toLowerCase()} done`);
   } catch (error) {
     toast(`${name}: ${action.label.toLowerCase()} failed: ${error.message}`, true);

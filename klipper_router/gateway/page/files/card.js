@@ -3,6 +3,9 @@
 import { CameraRow } from "./cameras.js";
 import { bySensorOrder, clock, condition, count, degrees, duration, secondsLeft, sensorName, toTheSecond } from "./format.js";
 
+// An error that nobody minded for so long is no longer shown in red.
+const OLD_AFTER_S = 600;
+
 const template = document.getElementById("card");
 
 const ACTIONS = {
@@ -23,7 +26,7 @@ const ACTIONS = {
     title: (name) => `Restart the firmware of ${name}?`, text: "Klipper reads its configuration anew and resets its boards.", yes: "Restart",
   },
   stop: {
-    label: "Emergency stop", endpoint: "emergency_stop", danger: true,
+    label: "Emergency stop", method: "router/emergency_stop", danger: true,
     title: (name) => `Stop ${name} at once?`,
     text: "Heaters and motors are switched off this moment and the print is lost. Afterwards Klipper needs a firmware restart.",
     yes: "Emergency stop",
@@ -74,6 +77,7 @@ export class Card {
   }
 
   message(card, print) {
+    if (card.state === "disconnected") return `Klipper does not answer: ${card.message}`;
     if (card.state !== "ready") return card.message;
     if (print === "error") return card.status.print_stats.message || "The print ended in an error.";
     return "";
@@ -106,7 +110,7 @@ export class Card {
     for (const [name, row] of this.sensors) {
       const { temperature, target } = status[name];
       setText(row.value, degrees(temperature));
-      setText(row.target, target > 0 ? ` / ${degrees(target)} °C` : " °C");
+      setText(row.target, target > 0 ? ` / ${Number.isInteger(target) ? target : degrees(target)}°` : "°");
       row.element.className = !(target > 0) ? "" : temperature < target - 2 ? "heating" : "at-target";
     }
   }
@@ -114,11 +118,12 @@ export class Card {
   showErrors(errors) {
     const last = errors.at(-1);
     this.parts.errors.hidden = !last;
+    this.parts.errors.classList.toggle("old", last && Date.now() / 1000 - last.time > OLD_AFTER_S);
     const wanted = last ? String(last.number) : "";
     if (!last || wanted === this.shownErrors) return;
     this.shownErrors = wanted;
     const summary = this.parts.errors.querySelector("summary");
-    setText(summary, `Error at ${toTheSecond(last.time)}: ${last.text}`);
+    setText(summary, `${toTheSecond(last.time)} ${last.text}`);
     this.parts.errors.querySelector("ol").replaceChildren(...errors.slice(0, -1).reverse().map((error) => {
       const line = document.createElement("li");
       const time = document.createElement("time");

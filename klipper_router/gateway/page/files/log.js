@@ -35,12 +35,15 @@ export class Log {
     this.showAll();
   }
 
+  /** An entry of an id that is there already takes its place, at the top: the same happened again. */
   add(entries) {
-    this.entries = [...this.entries, ...entries].slice(-MAX_LINES);
+    const ids = new Set(entries.map((entry) => entry.id));
+    this.entries = [...this.entries.filter((entry) => !ids.has(entry.id)), ...entries].slice(-MAX_LINES);
     if (this.held) {
       this.hold.textContent = "Hold (more has come)";
       return;
     }
+    for (const element of [...this.list.children]) if (ids.has(Number(element.dataset.id))) element.remove();
     this.list.prepend(...entries.filter((entry) => this.wanted(entry)).reverse().map(line));
     while (this.list.childElementCount > MAX_LINES) this.list.lastElementChild.remove();
     this.showEmpty();
@@ -62,18 +65,20 @@ export class Log {
   wanted(entry) {
     const { value: printer } = this.printer;
     const { value: kind } = this.kind;
-    return (!printer || entry.printer === printer || entry.target === printer) && (!kind || entry.kind === kind);
+    return (!printer || entry.source === printer || entry.target === printer) && (!kind || entry.kind === kind);
   }
 }
 
 function line(entry) {
   const element = document.createElement("li");
   element.dataset.kind = entry.kind;
+  element.dataset.id = entry.id;
   const time = document.createElement("time");
   time.dateTime = new Date(entry.time * 1000).toISOString();
   time.textContent = toTheSecond(entry.time);
-  const who = entry.target && entry.target !== entry.printer ? `${entry.printer} → ${entry.target}` : entry.printer;
-  element.append(time, span("kind", entry.kind), span("who", who), span("what", entry.text));
+  const who = entry.target && entry.target !== entry.source ? `${entry.source} → ${entry.target}` : entry.source;
+  const what = entry.count > 1 ? `${entry.text}  ×${entry.count}` : entry.text;
+  element.append(time, span("kind", entry.kind), span("who", who), span("what", what));
   return element;
 }
 

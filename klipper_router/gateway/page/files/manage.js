@@ -131,6 +131,7 @@ function edit({ title, options, values, named, name = "", save }) {
       await list();
     } catch (error) {
       byId("editor-error").textContent = error.message;
+      byId("editor-error").scrollIntoView({ block: "center" });
     }
   };
   byId("editor").showModal();

@@ -1,6 +1,6 @@
 // JSON-RPC over the one WebSocket: calls with their answers, notifications, and coming back when it is lost.
 
-import { oneshotToken } from "./access.js";
+import { checkAccess, oneshotToken } from "./access.js";
 
 const RETRY_MIN_MS = 500;
 const RETRY_MAX_MS = 8000;
@@ -63,10 +63,11 @@ export class RouterSocket {
     else waiter?.resolve(message.result);
   }
 
-  closed(socket, opened) {
+  async closed(socket, opened) {
     if (this.socket !== socket) return;
     this.drop();
-    this.on.lost(opened);
+    this.on.lost();
+    if (!opened) await checkAccess().catch(() => {});
     this.retryLater();
   }
 

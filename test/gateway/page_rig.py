@@ -1,0 +1,208 @@
+"""The page on a real listener, before a real router and virtual printers; only its cameras are toys.
+
+`gateway.app` is not part of it: what it does is said in `dispatch` below, as short as it can be.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import struct
+import tempfile
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from klipper_router.gateway import local, routes
+from klipper_router.gateway.access import Access
+from klipper_router.gateway.connection import Connection
+from klipper_router.gateway.heads import RequestHead
+from klipper_router.gateway.http import HttpError, HttpRequest, HttpResponse, Site
+from klipper_router.gateway.page import extras
+from klipper_router.gateway.page.inventory import Inventory, Options
+from klipper_router.gateway.page.site import Page
+from klipper_router.gateway.routes import Kind
+from klipper_router.gateway.server import Listener, Server, bound
+from klipper_router.gateway.settings import Address
+from klipper_router.link import dial_unix
+from klipper_router.remote_methods import METHODS
+from klipper_router.router import Router
+from klipper_router.virtual import VirtualKlippy
+
+ROOT = Path(__file__).parent.parent.parent
+API_KEY = "k" * 32
+
+KLIPPY = f"""
+[include {ROOT}/includes/router_api.cfg]
+[mcu]
+serial: /tmp/klipper_host_mcu
+[printer]
+kinematics: none
+max_velocity: 300
+max_accel: 3000
+[force_move]
+enable_force_move: True
+[respond]
+[pause_resume]
+[display_status]
+[virtual_sdcard]
+path: FOLDER
+"""
+
+HOTEND = """
+[extruder]
+step_pin: PB0
+dir_pin: PB1
+rotation_distance: 33
+microsteps: 16
+nozzle_diameter: 0.4
+filament_diameter: 1.75
+heater_pin: PB2
+sensor_type: Generic 3950
+sensor_pin: PB3
+control: pid
+pid_Kp: 22
+pid_Ki: 1
+pid_Kd: 114
+min_temp: 0
+max_temp: 300
+min_extrude_temp: 0
+[heater_bed]
+heater_pin: PB4
+sensor_type: Generic 3950
+sensor_pin: PB5
+control: watermark
+min_temp: 0
+max_temp: 130
+[heater_generic chamber]
+heater_pin: PB6
+sensor_type: Generic 3950
+sensor_pin: PB7
+control: watermark
+min_temp: 0
+max_temp: 80
+[temperature_sensor board]
+sensor_type: Generic 3950
+sensor_pin: PB8
+"""
+
+
+@dataclass
+class Rig:
+    """What a test needs of it."""
+
+    folder: Path
+    router: Router
+    page: Page
+    access: Access
+    inventory: Inventory
+    klippys: dict[str, VirtualKlippy]
+    nursery: trio.Nursery
+    origin: str = ""
+
+    async def start(self, name: str, config: str = KLIPPY, *, wait: bool = True) -> VirtualKlippy:
+        """A virtual Klippy at ``NAME.sock``."""
+        file = self.folder / f"{name}.cfg"
+        file.write_text(config.replace("FOLDER", str(self.folder)))
+        klippy = self.klippys[name] = VirtualKlippy(file, apiserver=self.folder / f"{name}.sock")
+        await self.nursery.start(klippy.run)
+        if wait:
+            await klippy.wait_state("ready")
+            await self.announced(name)
+        return klippy
+
+    async def announced(self, name: str) -> None:
+        """The router has it ready."""
+        with trio.fail_after(20):
+            while not self.router.printers[name].state.announced:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+
+
+class ToyCameras(Site):
+    """A picture that changes with each request, and a stream of a few of them."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def handle(self, request: HttpRequest) -> HttpResponse:
+        if request.path.endswith("/stream"):
+            return HttpResponse(200, [("content-type", "multipart/x-mixed-replace; boundary=b")], self._stream())
+        self.asked += 1
+        return HttpResponse(200, [("content-type", "image/png")], picture(self.asked))
+
+    async def _stream(self) -> AsyncGenerator[bytes, None]:
+        for number in range(1000):
+            yield b"--b\r\ncontent-type: image/png\r\n\r\n" + picture(number) + b"\r\n"
+            await trio.sleep(0.2)
+
+
+def picture(number: int, width: int = 320, height: int = 180) -> bytes:
+    """A PNG: a bed, and a part on it that grows."""
+    rows = bytearray()
+    for y in range(height):
+        rows.append(0)
+        for x in range(width):
+            part = 130 < x < 190 and 140 - (20 + number * 3 % 90) < y < 140
+            bed = y >= 140 and abs(x - 160) < 60 + y
+            wall = bytes((28 + y // 8, 34 + y // 7, 44 + y // 6))
+            rows += b"\xe0\x7a\x2c" if part else b"\x50\x58\x60" if bed else wall
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+
+
+async def _found(printer: str) -> list[tuple[str, Options]]:
+    return [("found", {"url": "http://user:hidden@127.0.0.1:8080/?action=stream"})]
+
+
+@contextlib.asynccontextmanager
+async def rig(config: str, printers: Mapping[str, str] = {}, *, port: int = 0) -> AsyncIterator[Rig]:
+    """``config``: sections besides [router]; ``FOLDER`` in it is the rig's. ``printers`` are started, and ready."""
+    folder = Path(tempfile.mkdtemp(prefix="gp"))
+    try:
+        (folder / "router.cfg").write_text(
+            f"[router]\nsock: router.sock\n[gateway]\ndata: data\n{config}".replace("FOLDER", str(folder))
+        )
+        inventory = Inventory.read(folder / "router.cfg", folder / "data")
+        router = Router(inventory.config, dial=dial_unix, methods=METHODS)
+        access = Access(api_key=API_KEY)
+        cameras = ToyCameras()
+        page = Page(
+            router,
+            inventory,
+            apply=router.reconfigure,
+            extras=lambda name: extras.of(router.config, name),
+            oneshot_token=access.oneshot_token,
+            discover=_found,
+        )
+
+        async def dispatch(connection: Connection, head: RequestHead) -> None:
+            access.check_host(head.host)
+            client = access.client(connection.ip, head.special, tls=False)
+            where = routes.route(head.raw_path, None)
+            request = local.request_of(connection, head, client, where.prefix, where.rest)
+            site: Site = page if where.kind is Kind.PAGE else cameras
+            if where.kind not in (Kind.PAGE, Kind.CAMERAS):
+                raise HttpError(404, "Not Found")
+            await local.serve_site(access, connection, head, request, site)
+
+        with bound([(Address("127.0.0.1", port), "test")]) as socks:
+            async with trio.open_nursery() as nursery:
+                made = Rig(folder, router, page, access, inventory, {}, nursery)
+                made.origin = f"http://127.0.0.1:{socks[0].getsockname()[1]}"
+                nursery.start_soon(router.run)
+                nursery.start_soon(page.run)
+                await nursery.start(Server(dispatch).serve, [Listener(sock, None, None) for sock in socks])
+                for name, klippy_config in printers.items():
+                    await made.start(name, klippy_config)
+                try:
+                    yield made
+                finally:
+                    nursery.cancel_scope.cancel()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
