@@ -1,7 +1,4 @@
-"""The page on a real listener, before a real router and virtual printers; only its cameras are toys.
-
-`gateway.app` is not part of it: what it does is said in `dispatch` below, as short as it can be.
-"""
+"""The page on a real listener, before a real router and virtual printers; only its cameras are toys."""
 
 from __future__ import annotations
 
@@ -16,15 +13,12 @@ from pathlib import Path
 
 import trio
 
-from klipper_router.gateway import local, routes
 from klipper_router.gateway.access import Access
-from klipper_router.gateway.connection import Connection
-from klipper_router.gateway.heads import RequestHead
-from klipper_router.gateway.http import HttpError, HttpRequest, HttpResponse, Site
+from klipper_router.gateway.app import Gateway, Sites
+from klipper_router.gateway.http import HttpRequest, HttpResponse, Site, WebSocket
 from klipper_router.gateway.page import extras
 from klipper_router.gateway.page.inventory import Inventory, Options
 from klipper_router.gateway.page.site import Page
-from klipper_router.gateway.routes import Kind
 from klipper_router.gateway.server import Listener, Server, bound
 from klipper_router.gateway.settings import Address
 from klipper_router.link import dial_unix
@@ -133,6 +127,12 @@ class ToyCameras(Site):
         self.asked += 1
         return HttpResponse(200, [("content-type", "image/png")], picture(self.asked))
 
+    async def websocket(self, socket: WebSocket) -> None:
+        raise NotImplementedError
+
+    async def run(self) -> None:
+        """There is nothing to do."""
+
     async def _stream(self) -> AsyncGenerator[bytes, None]:
         for number in range(1000):
             yield b"--b\r\ncontent-type: image/png\r\n\r\n" + picture(number) + b"\r\n"
@@ -181,23 +181,16 @@ async def rig(config: str, printers: Mapping[str, str] = {}, *, port: int = 0) -
             discover=_found,
         )
 
-        async def dispatch(connection: Connection, head: RequestHead) -> None:
-            access.check_host(head.host)
-            client = access.client(connection.ip, head.special, tls=False)
-            where = routes.route(head.raw_path, None)
-            request = local.request_of(connection, head, client, where.prefix, where.rest)
-            site: Site = page if where.kind is Kind.PAGE else cameras
-            if where.kind not in (Kind.PAGE, Kind.CAMERAS):
-                raise HttpError(404, "Not Found")
-            await local.serve_site(access, connection, head, request, site)
-
+        gateway = Gateway(access, Sites(page=page, cameras=cameras))
+        assert router.config.gateway is not None
+        gateway.configure(router.config.gateway, router.config.klippy)
         with bound([(Address("127.0.0.1", port), "test")]) as socks:
             async with trio.open_nursery() as nursery:
                 made = Rig(folder, router, page, access, inventory, {}, nursery)
                 made.origin = f"http://127.0.0.1:{socks[0].getsockname()[1]}"
                 nursery.start_soon(router.run)
                 nursery.start_soon(page.run)
-                await nursery.start(Server(dispatch).serve, [Listener(sock, None, None) for sock in socks])
+                await nursery.start(Server(gateway.dispatch).serve, [Listener(sock, None, None) for sock in socks])
                 for name, klippy_config in printers.items():
                     await made.start(name, klippy_config)
                 try:

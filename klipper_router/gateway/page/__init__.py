@@ -7,8 +7,10 @@
 | `activity` | the last routes and events, the last errors of each printer |
 | `rpc` | JSON-RPC 2.0 for the router's methods, over HTTP and the WebSocket |
 | `live` | what open dashboards are shown, and how changes reach them |
+| `extras` | where a printer's web interfaces and cameras are |
 | `routes`, `api` | the table of routes, and what each does |
-| `openapi`, `metrics` | both made from what serves, never written by hand |
+| `configured`, `models`, `bodies` | printers and cameras over the API, and the JSON of it |
+| `openapi` | the document about all that, made from what serves |
 | `static` | the page's files |
 | `site` | `Page`, which the gateway asks |
 """

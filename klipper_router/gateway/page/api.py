@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from klipper_router import stats
 from klipper_router.gateway.http import HttpError, HttpRequest, HttpResponse
-from klipper_router.gateway.page import configured, metrics, openapi, static
+from klipper_router.gateway.page import configured, openapi, static
 from klipper_router.gateway.page.bodies import MAX_BODY_BYTES, check_json, json_answer, json_headers
 from klipper_router.gateway.page.models import (
     Activity,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 API = "/router/api/v1"
 
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _JSON_ERRORS = (400, 413, 415)
 
 
@@ -62,7 +64,11 @@ async def health(page: Page, request: HttpRequest, names: Mapping[str, str]) -> 
 
 
 async def metrics_text(page: Page, request: HttpRequest, names: Mapping[str, str]) -> HttpResponse:
-    return HttpResponse(200, [("content-type", metrics.CONTENT_TYPE)], metrics.text(page.router))
+    try:
+        from klipper_router import prometheus  # 2 MB, and only a router that is scraped needs it
+    except ImportError:
+        raise HttpError(503, "prometheus_client is missing: pip install 'klipper-router[gateway]'") from None
+    return HttpResponse(200, [("content-type", _METRICS_TYPE)], prometheus.text(stats.report(page.router)).encode())
 
 
 async def openapi_document(page: Page, request: HttpRequest, names: Mapping[str, str]) -> HttpResponse:
@@ -230,7 +236,7 @@ TABLE = Table(
             open=True,
         ),
         Route("GET", "/healthz", "health", "Whether the router runs", health, result=Health, open=True),
-        Route("GET", "/metrics", "metrics", "Figures for Prometheus", metrics_text, media="text/plain"),
+        Route("GET", "/metrics", "metrics", "Figures for Prometheus", metrics_text, media="text/plain", errors=(503,)),
         Route("GET", "/", "dashboard", "The dashboard", dashboard, media="text/html", open=True),
         Route(
             "GET",

@@ -74,6 +74,15 @@ class Inventory:
         folder = Path(data) if data is not None else None
         return cls(path, config_text.read(path), folder, _read_changes(folder / FILE_NAME) if folder else {})
 
+    def reread(self) -> Config:
+        """Read the configuration's files again (SIGHUP), and lay the kept changes over them.
+
+        Raises ConfigError; then all is as it was.
+        """
+        again = Inventory.read(self.path, self._data)
+        self._files, self._changes, self.config = again._files, again._changes, again.config
+        return self.config
+
     @property
     def file(self) -> Path | None:
         """Where changes are kept."""

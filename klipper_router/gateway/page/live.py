@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,9 +20,9 @@ import msgspec
 import trio
 from msgspec import Raw
 
+from klipper_router import stats
 from klipper_router.callers import Caller, Parameters, Request
 from klipper_router.errors import CallError, ProtocolError, RouterError
-from klipper_router.gateway.page import stats
 from klipper_router.gateway.page.activity import ActivityLog
 from klipper_router.gateway.page.rpc import notification
 from klipper_router.link import Answer
@@ -35,8 +36,8 @@ UPDATE_EVERY_S = 1.0
 # A state or an error is told sooner, but a storm of them no faster than this.
 UPDATE_AT_MOST_EVERY_S = 0.1
 STATS_EVERY_S = 5.0
-# Those who only look are nothing to look at.
-WATCHERS = frozenset({"dashboard", stats.READER})
+# By this name the dashboards follow printers: they are nothing to look at.
+NAME = "dashboard"
 # A printer with a hundred sensors would fill every phone; which ones matter nobody can tell.
 MAX_SENSORS = 24
 
@@ -78,8 +79,19 @@ class _Card:
             "connected": printer.state.connected,
             "ready": printer.state.announced,
             "queue": len(printer.scripts),
-            "subscriptions": sum(each.caller.name not in WATCHERS for each in printer.feed.following),
+            "subscriptions": sum(each.caller.name != NAME for each in printer.feed.following),
         }
+
+
+def _router_facts(router: Router) -> dict[str, Any]:
+    report = stats.report(router)
+    return {
+        "version": report.version,
+        "hostname": socket.gethostname(),
+        "uptime_s": report.uptime_s,
+        "rss_kb": report.rss_kb,
+        "suspended": report.suspended,
+    }
 
 
 class Live:
@@ -104,7 +116,7 @@ class Live:
 
     def on_activity(self, activity: Activity) -> None:
         """Take note of a route or an event (`Router.on_activity`)."""
-        if activity.source in WATCHERS or activity.target in WATCHERS:
+        if activity.target == NAME:
             return
         self.log.add(activity.kind, activity.source, activity.target, activity.text, time.time())
         if activity.kind == "state":
@@ -197,7 +209,7 @@ class Live:
         self._told = self.log.last_number
         if (now := trio.current_time()) >= self._facts_due_at:
             self._facts_due_at = now + STATS_EVERY_S
-            facts = stats.facts(self._router)
+            facts = _router_facts(self._router)
             if facts != self._router_facts:
                 update["router"] = self._router_facts = facts
         return update
@@ -254,7 +266,7 @@ class Live:
 
     @property
     def name(self) -> str:
-        return "dashboard"
+        return NAME
 
     @property
     def own_printer(self) -> str | None:

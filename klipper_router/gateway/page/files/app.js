@@ -107,6 +107,8 @@ function summarize() {
   const facts = [`Klipper Router ${version} on ${hostname}`];
   if (uptime !== undefined) facts.push(`up ${duration(uptime)}`);
   if (memory !== undefined) facts.push(`${(memory / 1024).toFixed(1)} MiB`);
+  const suspended = state.router.suspended ?? [];
+  byId("suspended").textContent = suspended.length ? `Not served, it looks like a loop: ${suspended.join("; ")}` : "";
   byId("router-facts").textContent = version ? facts.join(" · ") : "";
 }
 
