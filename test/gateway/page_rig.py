@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import struct
 import tempfile
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import trio
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import AcceptConnection, CloseConnection, RejectConnection, Request, TextMessage
 
 from klipper_router.gateway.access import Access
-from klipper_router.gateway.app import Gateway, Sites
+from klipper_router.gateway.app import Gateway, Sites, make_access
 from klipper_router.gateway.http import HttpRequest, HttpResponse, Site, WebSocket
 from klipper_router.gateway.page import extras
 from klipper_router.gateway.page.inventory import Inventory, Options
@@ -27,7 +34,6 @@ from klipper_router.router import Router
 from klipper_router.virtual import VirtualKlippy
 
 ROOT = Path(__file__).parent.parent.parent
-API_KEY = "k" * 32
 
 KLIPPY = f"""
 [include {ROOT}/includes/router_api.cfg]
@@ -170,7 +176,7 @@ async def rig(config: str, printers: Mapping[str, str] = {}, *, port: int = 0) -
         )
         inventory = Inventory.read(folder / "router.cfg", folder / "data")
         router = Router(inventory.config, dial=dial_unix, methods=METHODS)
-        access = Access(api_key=API_KEY)
+        access = make_access(inventory.config)
         cameras = ToyCameras()
         page = Page(
             router,
@@ -199,3 +205,114 @@ async def rig(config: str, printers: Mapping[str, str] = {}, *, port: int = 0) -
                     nursery.cancel_scope.cancel()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+class Answer(NamedTuple):
+    """An HTTP response."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+async def http(
+    origin: str, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+) -> Answer:
+    """One request by the standard library; ``body`` is sent as JSON, but bytes as they are."""
+
+    def ask() -> Answer:
+        sent = dict(headers or {})
+        content = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+        if body is not None and not isinstance(body, bytes):
+            sent.setdefault("Content-Type", "application/json")
+        connection = HTTPConnection(origin.removeprefix("http://"), timeout=20)
+        try:
+            connection.request(method, path, content, sent)
+            response = connection.getresponse()
+            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+        finally:
+            connection.close()
+
+    return await trio.to_thread.run_sync(ask)
+
+
+class Dashboard:
+    """A client of the WebSocket, on wsproto."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._ws = WSConnection(ConnectionType.CLIENT)
+        self._messages: deque[dict[str, Any]] = deque()
+        self._text = ""
+        self.notifications: list[dict[str, Any]] = []
+        self._id = 0
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, url: str, headers: Sequence[tuple[str, str]] = ()) -> AsyncIterator[Dashboard]:
+        """Raises RejectedByServer when the handshake is refused."""
+        parts = urlsplit(url)
+        assert parts.hostname
+        async with await trio.open_tcp_stream(parts.hostname, parts.port or 80) as stream:
+            made = cls(stream)
+            target = f"{parts.path}?{parts.query}" if parts.query else parts.path
+            extra = [(name.encode(), value.encode()) for name, value in headers]
+            await stream.send_all(made._ws.send(Request(host=parts.netloc, target=target, extra_headers=extra)))
+            while not await made._receive():
+                pass
+            yield made
+
+    async def _receive(self) -> bool:
+        """Whether the handshake is done."""
+        data = await self._stream.receive_some()
+        self._ws.receive_data(data or None)
+        accepted = False
+        for event in self._ws.events():
+            if isinstance(event, RejectConnection):
+                raise RejectedByServer(event.status_code)
+            accepted = accepted or isinstance(event, AcceptConnection)
+            if isinstance(event, TextMessage):
+                self._text += event.data
+                if event.message_finished:
+                    self._messages.append(json.loads(self._text))
+                    self._text = ""
+            if isinstance(event, CloseConnection):
+                raise EOFError(event.code)
+        return accepted
+
+    async def message(self) -> dict[str, Any]:
+        """The next message."""
+        with trio.fail_after(20):
+            while not self._messages:
+                await self._receive()
+        return self._messages.popleft()
+
+    async def send(self, message: object) -> None:
+        await self._stream.send_all(self._ws.send(TextMessage(json.dumps(message))))
+
+    async def call(self, method: str, **params: Any) -> Any:
+        """The result; what is notified meanwhile is kept in `notifications`. Raises AssertionError with an error."""
+        self._id += 1
+        await self.send({"jsonrpc": "2.0", "id": self._id, "method": method, "params": params})
+        while True:
+            message = await self.message()
+            if message.get("id") == self._id:
+                assert "error" not in message, message["error"]["message"]
+                return message["result"]
+            self.notifications.append(message)
+
+    async def update(self, wanted: Callable[[dict[str, Any]], Any]) -> Any:
+        """Wait for an update of which ``wanted`` makes something that is true, and return that."""
+        with trio.fail_after(20):
+            while True:
+                message = self.notifications.pop(0) if self.notifications else await self.message()
+                if message.get("method") == "router/dashboard/update" and (found := wanted(message["params"])):
+                    return found
+
+
+class RejectedByServer(Exception):
+    """The handshake was refused; args: the status."""

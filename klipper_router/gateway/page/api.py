@@ -26,7 +26,7 @@ from klipper_router.gateway.page.models import (
     Token,
 )
 from klipper_router.gateway.page.routes import Route, Table
-from klipper_router.gateway.page.rpc import METHOD_NOT_FOUND, RpcAnswer, call_once
+from klipper_router.gateway.page.rpc import METHOD_NOT_FOUND, NEED_A_CONNECTION, RpcAnswer, call_once
 
 if TYPE_CHECKING:
     from klipper_router.gateway.page.site import Page
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 API = "/router/api/v1"
 
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_JSON_ERRORS = (400, 413, 415)
+_JSON_ERRORS = (413, 415)
 
 
 async def json_rpc(page: Page, request: HttpRequest, names: Mapping[str, str]) -> HttpResponse:
@@ -76,10 +76,10 @@ async def openapi_document(page: Page, request: HttpRequest, names: Mapping[str,
 
 
 def _rpc_methods(page: Page) -> dict[str, Any]:
-    """The parameters of every method that /router/jsonrpc takes."""
+    """The parameters of every method that POST /router/jsonrpc takes."""
     from klipper_router.gateway.page.site import EMERGENCY_STOP_METHOD, EmergencyStopParams
 
-    of_router = {name: method.params for name, method in page.router.methods.items()}
+    of_router = {name: method.params for name, method in page.router.methods.items() if name not in NEED_A_CONNECTION}
     return {**of_router, EMERGENCY_STOP_METHOD: EmergencyStopParams}
 
 
@@ -136,7 +136,7 @@ TABLE = Table(
             configured.remove_printer,
             status=204,
             media=None,
-            errors=(400, 404, 409, 507),
+            errors=(404, 409, 507),
         ),
         Route(
             "GET",
@@ -195,7 +195,7 @@ TABLE = Table(
             configured.remove_camera,
             status=204,
             media=None,
-            errors=(400, 404, 409, 507),
+            errors=(404, 409, 507),
         ),
         Route(
             "GET",
@@ -224,7 +224,7 @@ TABLE = Table(
             no_websocket,
             status=101,
             media=None,
-            errors=(400, 426),
+            errors=(426,),
         ),
         Route(
             "GET",

@@ -28,6 +28,7 @@ from klipper_router.gateway.page.models import (
 if TYPE_CHECKING:
     from klipper_router.gateway.page.site import Page
 
+MAX_NAME_CHARS = 100
 _UNSAFE_IN_PATHS = re.compile(r"[/\\?#%]|^\.{1,2}$")
 
 # -- reading -----------------------------------------------------------------------------------------------------
@@ -114,7 +115,7 @@ async def add_printer(page: Page, request: HttpRequest, names: Mapping[str, str]
     _check_name(new.name)
     if new.name in page.inventory.of_kind("klippy"):
         raise HttpError(409, f"there is a printer '{new.name}' already")
-    await _change(page, {f"klippy {new.name}": new.options})
+    await _change(page, {f"klippy {new.name}": _unmasked(new.options, {})})
     return json_answer(_printer(page, new.name, _known_printer(page, new.name)), 201)
 
 
@@ -130,7 +131,7 @@ async def remove_printer(page: Page, request: HttpRequest, names: Mapping[str, s
     name = names["name"]
     _known_printer(page, name)
     cameras = {f"camera {name} {camera.name}": None for camera in _cameras(page, name)}
-    await _change(page, {f"klippy {name}": None, **cameras})
+    await _change(page, {f"klippy {name}": None, **cameras}, refused=409)
     return HttpResponse(204)
 
 
@@ -141,7 +142,7 @@ async def add_camera(page: Page, request: HttpRequest, names: Mapping[str, str])
     _known_printer(page, printer)
     if f"{printer} {new.name}" in page.inventory.of_kind("camera"):
         raise HttpError(409, f"there is a camera '{new.name}' of printer '{printer}' already")
-    await _change(page, {f"camera {printer} {new.name}": new.options})
+    await _change(page, {f"camera {printer} {new.name}": _unmasked(new.options, {})})
     return json_answer(_one_camera(page, printer, new.name), 201)
 
 
@@ -155,7 +156,7 @@ async def change_camera(page: Page, request: HttpRequest, names: Mapping[str, st
 async def remove_camera(page: Page, request: HttpRequest, names: Mapping[str, str]) -> HttpResponse:
     printer, name = names["name"], names["camera"]
     _known_camera(page, printer, name)
-    await _change(page, {f"camera {printer} {name}": None})
+    await _change(page, {f"camera {printer} {name}": None}, refused=409)
     return HttpResponse(204)
 
 
@@ -169,8 +170,15 @@ async def discover_cameras(page: Page, request: HttpRequest, names: Mapping[str,
 
 
 def _check_name(name: str) -> None:
+    """What else is wrong with a name, the check of the configuration says."""
+    if not name:
+        raise HttpError(400, "give it a name")
+    if len(name) > MAX_NAME_CHARS:
+        raise HttpError(400, f"a name has at most {MAX_NAME_CHARS} characters")
     if bad := _UNSAFE_IN_PATHS.search(name):
         raise HttpError(400, f"a name may not hold {bad[0]!r}: it is a part of addresses")
+    if not name.isprintable() or " ".join(name.split()) != name:
+        raise HttpError(400, "a name holds printable characters and single spaces")
 
 
 def _unmasked(options: Options, kept: Options) -> Options:
@@ -180,12 +188,13 @@ def _unmasked(options: Options, kept: Options) -> Options:
         raise HttpError(400, str(error)) from None
 
 
-async def _change(page: Page, changes: dict[str, Options | None]) -> None:
+async def _change(page: Page, changes: dict[str, Options | None], refused: int = 400) -> None:
+    """``refused``: the status where the configuration would be wrong: of a removal, the request itself never is."""
     try:
         await page.inventory.change(changes, page.apply)
     except ConfigError as error:
         place = f"{page.inventory.path}: "
-        raise HttpError(400, "\n".join(line.removeprefix(place) for line in str(error).split("\n"))) from None
+        raise HttpError(refused, "\n".join(line.removeprefix(place) for line in str(error).split("\n"))) from None
     except RouterError as error:
         raise HttpError(409, str(error)) from None
     except OSError as error:

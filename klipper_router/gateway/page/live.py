@@ -278,6 +278,9 @@ class Live:
 
     def deliver(self, target: Printer[Caller], subscription: Subscription[Caller]) -> None:
         self._dirty.add(target.name)
+        card = self._cards.get(target.name)
+        if card and not card.status:
+            self._wake.set()  # the first values: somebody has just opened the page
 
     def tell(self, text: str) -> None:
         """Errors reach the dashboards by the log."""

@@ -9,8 +9,8 @@ from msgspec import Meta, Struct
 from klipper_router.gateway.page.activity import Entry
 from klipper_router.gateway.page.inventory import Options
 
-Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[^\s/\\?#%]+$")]
-"""A printer's or camera's; what else is wrong with one, the check of the configuration says."""
+# Looked at by `configured`, whose messages are for people; here it is only described.
+Name = Annotated[str, Meta(extra_json_schema={"minLength": 1, "maxLength": 100, "pattern": r"^[^\s/\\?#%]+$"})]
 
 
 class ErrorBody(Struct):

@@ -18,7 +18,7 @@ from klipper_router.gateway.settings import CameraSection
 
 _REF = "#/components/schemas/{name}"
 # What the server may say to any request, before a route is asked.
-_ALWAYS = (401, 403, 421, 429)
+_ALWAYS = (400, 401, 403, 421, 429)
 
 # Bodies whose options are those of a section of the configuration.
 _OPTIONS = {
@@ -102,6 +102,8 @@ def _operation(route: Route, schema_of: _SchemaOf) -> dict[str, Any]:
         responses["404"] = {"description": "No such method", "content": of_rpc}
     error = {"application/json": {"schema": {"$ref": _REF.format(name="ErrorAnswer")}}}
     for status in (*route.errors, *_ALWAYS):
+        if str(status) in responses:
+            continue
         responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": error}
     operation["responses"] = dict(sorted(responses.items()))
     return operation

@@ -34,7 +34,7 @@ class Route(NamedTuple):
     """The content type of the result; None: it has no content."""
 
     errors: tuple[int, ...] = ()
-    """Statuses of errors besides those of every route (401, 403, 421, 429)."""
+    """Statuses of errors besides those of every route (400, 401, 403, 421, 429)."""
 
     open: bool = False
     """Whether it needs no authorization."""
