@@ -75,12 +75,13 @@ class Gate:
         if not isinstance(caller := request.caller, PrinterCaller):
             return
         printer = caller.name
+        now_s = trio.current_time()
         for route, allowance in (
             (Route(printer, request.method, subject), 1),
             (Route(printer), ALL_ROUTES_ALLOWANCE),
         ):
             if not self.guard.is_suspended(route):
-                suspended_s = self.guard.count(route, trio.current_time(), allowance)
+                suspended_s = self.guard.count(route, now_s, allowance)
                 if suspended_s is None:
                     continue
                 self._suspend(route, suspended_s)
