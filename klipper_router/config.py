@@ -239,9 +239,7 @@ class _Check:
     def _name(self, name: str, section: Section, seen: dict[str, str]) -> None:
         title = f"[klippy {name}]"
         if name in GROUPS:
-            self._problem(
-                f"{title}: '{name}' means all {name} in gcode_from and its like, choose another name", section
-            )
+            self._problem(f"{title}: '{name}' stands for a group in gcode_from and its like, rename it", section)
         if bad := _NOT_IN_NAMES.search(name):
             self._problem(f"{title}: a name may not hold {bad[0]!r}. Use letters, digits, '_' and '-'", section)
         elif not name.isprintable():

@@ -48,6 +48,9 @@ class LoopGuard:
     def __init__(self) -> None:
         self._rates: OrderedDict[Route, _Rate] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._rates)
+
     def suspended(self) -> list[Route]:
         """The routes that are not served now."""
         return [route for route, rate in self._rates.items() if rate.suspended]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import trio
@@ -74,14 +74,32 @@ class ApiClient:
 
 
 class Bench:
-    """A router and its printers, by the names given."""
+    """A router and its printers, by the names given. ``options``: of the section of each, beside its sock."""
 
-    def __init__(self, nursery: trio.Nursery, *names: str, default: str | None = None, **on_connect: str) -> None:
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        *names: str,
+        default: str | None = None,
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+        **on_connect: str,
+    ) -> None:
         self.nursery = nursery
         self.klippys = {name: ScriptedKlippy(name, nursery) for name in names}
-        sections = {name: KlippySection(sock=name, on_connect=on_connect.get(name, "")) for name in names}
-        config = Config(router=RouterSection(sock="router", default_instance=default), klippy=sections)
-        self.router = Router(config, dial=self._dial, methods=METHODS)
+        self.default = default
+        options = {name: {"on_connect": on_connect.get(name, "")} for name in names} | dict(options or {})
+        self.router = Router(self.config(options), dial=self._dial, methods=METHODS)
+
+    def config(self, options: Mapping[str, Mapping[str, Any]]) -> Config:
+        """The configuration of these printers, each with its options; each one's sock is its name, if not given."""
+        sections = {name: KlippySection(**{"sock": name, **its}) for name, its in options.items()}
+        return Config(router=RouterSection(sock="router", default_instance=self.default), klippy=sections)
+
+    def reconfigure(self, **options: Mapping[str, Any]) -> list[str]:
+        """Take on a configuration of these printers, live."""
+        for name in options:
+            self.klippys.setdefault(name, ScriptedKlippy(name, self.nursery))
+        return self.router.reconfigure(self.config(options))
 
     def __iter__(self) -> Iterator[ScriptedKlippy]:
         return iter(self.klippys.values())

@@ -292,6 +292,18 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
             "[klippy main]\nsock: ~nobody-here/x",
             "router.cfg:2: [klippy main] has sock '~nobody-here/x': there is no such ",
         ),
+        (
+            "[router]\nsock_mode: rw\n" + MAIN,
+            "router.cfg:2: [router] has sock_mode 'rw': write three octal digits, such as 660",
+        ),
+        (
+            MAIN + "gcode_from: main, lde\n[klippy led]\nsock: l\n",
+            "router.cfg:3: [klippy main] has 'lde' in gcode_from, which is no printer and no group. Did you mean 'le",
+        ),
+        (
+            "[klippy clients]\nsock: x\n",
+            "router.cfg:1: [klippy clients]: 'clients' stands for a group in gcode_from and its like, rename it",
+        ),
     ],
 )
 def test_a_wrong_value_names_file_line_and_mend(files: Files, text: str, expected: str) -> None:
@@ -301,6 +313,28 @@ def test_a_wrong_value_names_file_line_and_mend(files: Files, text: str, expecte
 def test_a_list_where_text_is_wanted_is_refused(files: Files) -> None:
     expected = "r.yaml:1: [klippy main] has sock '['a']': Expected `str`, got `array`"
     assert files.error("klippy: {main: {sock: [a]}}", name="r.yaml") == expected
+
+
+def test_lists_are_split_at_commas_and_lines_in_either_writing(files: Files) -> None:
+    expected = KlippySection(
+        sock="/tmp/main.sock", allow_gcode=["M117", "SET_*"], deny_gcode=["M112"], gcode_from=["led", "clients"]
+    )
+    led = "[klippy led]\nsock: /tmp/led.sock\n"
+    text = f"{MAIN}allow_gcode: M117,  SET_*\ndeny_gcode:\n  M112\ngcode_from:\n  led\n  clients\n{led}"
+    assert files.load(text).klippy["main"] == expected
+    main = "{sock: /tmp/main.sock, allow_gcode: [M117, SET_*], deny_gcode: M112, gcode_from: 'led, clients'}"
+    text = f"klippy:\n  main: {main}\n  led: {{sock: /tmp/led.sock}}\n"
+    assert files.load(text, name="router.yaml").klippy["main"] == expected
+
+
+def test_an_empty_list_is_nobody_and_nothing(files: Files) -> None:
+    assert files.load(f"{MAIN}gcode_from:\nallow_gcode:\n").klippy["main"].gcode_from == []
+
+
+def test_other_paths_than_sockets_may_be_long(files: Files) -> None:
+    assert files.load(f"[router]\ncrash_dir: {'x' * 200}\n{MAIN}").router.crash_dir == str(
+        files.directory / ("x" * 200)
+    )
 
 
 def test_a_sock_path_of_107_bytes_is_the_longest(files: Files) -> None:

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from klipper_router import status
-from klipper_router.status import Row
+from klipper_router.status import Latency, Row, Traffic
 
 HEADINGS = ["printer", "connected", "ready", "state", "subs", "queue", "message"]
 
@@ -102,3 +102,51 @@ def test_states_that_need_somebody_are_red() -> None:
     assert "\x1b[1;31mshutdown" in text
     assert "\x1b[31mdisconnected" in text
     assert "\x1b[32mready" in text
+
+
+def traffic(**more: Any) -> Traffic:
+    counts = {name: 0 for name in Traffic.__struct_fields__ if name != "callback_latency"}
+    return Traffic(**{**counts, **more}, callback_latency=Latency(p50_s=0.0012, p99_s=0.5))
+
+
+def test_the_traffic_of_each_printer_is_a_row() -> None:
+    console = Console(record=True, width=80, file=io.StringIO(), highlight=False)
+    busy = traffic(
+        frames_in=12436, frames_out=999, bytes_in=1_234_567, bytes_out=5, calls_under_way=2, errors=1,
+        script_errors=2, merges=7, drops=3, refused=4, suspended=5000, reconnects=6,
+    )  # fmt: skip
+    console.print(status._traffic({"main": busy, "led": traffic()}))
+    lines = [line.split() for line in console.export_text().splitlines() if line.strip()]
+    assert lines[0] == ["frames", "bytes", "callbacks"]
+    assert lines[1] == [
+        "printer",
+        "in/out",
+        "in/out",
+        "calls",
+        "errors",
+        "merges",
+        "drops",
+        "refused",
+        "relinks",
+        "p50/99",
+        "ms",
+    ]
+    assert lines[-2] == ["main", "12k/999", "1.2M/5", "2", "3", "7", "3", "5.0k", "6", "1/500"]
+    assert lines[-1] == ["led", "0/0", "0/0", "0", "0", "0", "0", "0", "0", "1/500"]
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (1000, "1.0k"),
+        (9949, "9.9k"),
+        (9950, "10k"),
+        (999_499, "999k"),
+        (999_500, "1.0M"),
+        (5e15, "5000T"),
+    ],
+)
+def test_numbers_are_short(count: float, text: str) -> None:
+    assert status._short(count) == text
