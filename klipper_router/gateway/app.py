@@ -69,6 +69,10 @@ class Gateway:
                 old.close()
         self.proxies = proxies
 
+    def sweep(self) -> None:
+        for proxy in self.proxies.values():
+            proxy.pool.sweep()
+
     async def dispatch(self, connection: Connection, head: RequestHead) -> None:
         """Serve one request. Raises HttpError, BadHead, OSError; see `server.Dispatch`."""
         self.access.check_host(head.host)
@@ -183,6 +187,7 @@ async def serve(
         max_connections_per_client=section.max_connections_per_client,
         access_log=section.access_log,
     )
+    server.on_sweep.append(gateway.sweep)
     with bound([(address, place) for address, place, _ in places]) as socks:
         listeners = [Listener(sock, name, tls) for sock, (_, _, name) in zip(socks, places, strict=True)]
         router.on_change.append(

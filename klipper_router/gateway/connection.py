@@ -1,8 +1,8 @@
 """A client's connection: heads and bodies in, responses out, and what the sweeper must know about it.
 
 Knows HTTP/1.1 framing, not who answers: `server` owns connections, `local` and `proxy` serve requests on them. No
-request has a nursery, a timer or a cancel scope of its own; those would cost more than the request. Times are
-written into ``deadline`` and looked at by `server`'s sweeper, which cancels ``scope``.
+request has a nursery, a timer or a cancel scope of its own; those would cost more than the request. Instead each
+wait sets ``patience_s``, which `server`'s sweeper counts down, cancelling ``scope`` when it is used up.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from email.utils import formatdate
 from http import HTTPStatus
 
@@ -30,6 +30,7 @@ BODY_S = 120.0
 # An answered request may leave so much of its body unread and still keep its connection.
 DRAIN_BYTES = 256 * 1024
 LINGER_S = 2.0
+FOR_EVER = float("inf")
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -49,25 +50,29 @@ class Connection:
         "_buffer",
         "body",
         "busy",
-        "deadline",
         "gone",
         "ip",
         "keep_alive",
         "on_tick",
+        "patience_s",
         "printer",
         "scope",
+        "send_all",
         "status",
         "tls",
         "transport",
     )
 
+    transport: Transport
+    send_all: Callable[[bytes], Awaitable[None]]
+    """The transport's own. Raises OSError."""
+
     def __init__(self, ip: str, printer: str | None, *, tls: bool) -> None:
-        self.transport: Transport
         self.ip = ip
         self.printer = printer
         self.tls = tls
         self.scope = trio.CancelScope()
-        self.deadline = trio.current_time() + HEAD_S
+        self.patience_s = HEAD_S
         self.busy = False
         """A request is being served, so that nobody may be reading from the client."""
         self.gone = False
@@ -79,6 +84,10 @@ class Connection:
         self.on_tick: Callable[[float], None] | None = None
         self._buffer = b""
 
+    def open(self, transport: Transport) -> None:
+        self.transport = transport
+        self.send_all = transport.send_all
+
     # -- in --------------------------------------------------------------------------------------------------------
 
     async def next_head(self) -> RequestHead | None:
@@ -87,24 +96,36 @@ class Connection:
         buffer = self._buffer
         if not buffer:
             if self.status:  # not the first request
-                self.deadline = trio.current_time() + KEEP_ALIVE_S
+                self.patience_s = KEEP_ALIVE_S
             buffer = await self.transport.receive_some(RECEIVE_BYTES)
-        self.deadline = trio.current_time() + HEAD_S
-        while (end := buffer.find(b"\r\n\r\n", 0, heads.MAX_HEAD_BYTES)) < 0:
-            _check_unfinished(buffer)
-            data = await self.transport.receive_some(RECEIVE_BYTES)
-            if not data:
+        end = buffer.find(b"\r\n\r\n", 0, heads.MAX_HEAD_BYTES)
+        if end < 0:
+            self.patience_s = HEAD_S
+            buffer, end = await self._rest_of_head(buffer)
+            if end < 0:
                 return None
-            buffer += data
         end += 4
         head = heads.request(buffer if end == len(buffer) else buffer[:end])
         self._buffer = buffer[end:]
         self.busy = True
         self.status = 0
-        self.deadline = float("inf")
+        self.patience_s = FOR_EVER
         self.keep_alive = head.keep_alive
         self.body = body.of_request(head)
         return head
+
+    async def _rest_of_head(self, buffer: bytes) -> tuple[bytes, int]:
+        """Receive until there is a whole head: what came, and where its empty line begins (-1: the client closed)."""
+        while True:
+            if not buffer:
+                return b"", -1
+            _check_unfinished(buffer)
+            data = await self.transport.receive_some(RECEIVE_BYTES)
+            if not data:
+                return b"", -1
+            buffer += data
+            if (end := buffer.find(b"\r\n\r\n", 0, heads.MAX_HEAD_BYTES)) >= 0:
+                return buffer, end
 
     async def receive_some(self, max_bytes: int) -> bytes:
         """What came and was not used yet, else what comes. Raises OSError."""
@@ -118,9 +139,9 @@ class Connection:
 
         Raises BadHead for a malformed body or one that breaks off, OSError.
         """
-        self.deadline = trio.current_time() + BODY_S
+        self.patience_s = BODY_S
         data = await self.receive_some(RECEIVE_BULK_BYTES)
-        self.deadline = float("inf")
+        self.patience_s = FOR_EVER
         if not data:
             raise ConnectionResetError("the client closed within the body of its request")
         size_bytes = self.body.take(data, payload)
@@ -139,10 +160,6 @@ class Connection:
         return data[:size_bytes]
 
     # -- out -------------------------------------------------------------------------------------------------------
-
-    async def send_all(self, data: bytes) -> None:
-        """Raises OSError."""
-        await self.transport.send_all(data)
 
     async def respond(self, head: RequestHead | None, response: HttpResponse) -> None:
         """Send a response of our own. ``head``: None where it could not be read. Raises OSError."""
@@ -205,7 +222,7 @@ class Connection:
         """Before closing on a client that may still be sending: else its kernel throws our response away."""
         if self.body.done and not self._buffer:
             return
-        self.deadline = float("inf")
+        self.patience_s = FOR_EVER
         with contextlib.suppress(OSError), trio.move_on_after(LINGER_S):
             await self.transport.end()
             while await self.transport.receive_some(RECEIVE_BYTES):

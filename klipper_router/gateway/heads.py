@@ -13,6 +13,7 @@ check makes the answer to the rest ours and not the parser version's.
 
 from __future__ import annotations
 
+import functools
 import re
 from urllib.parse import unquote_to_bytes
 
@@ -20,6 +21,7 @@ import httptools
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_FIELDS = 128
+MAX_REMEMBERED_BYTES = 2048
 
 # RFC 9110 5.6.2 token; field values without controls but tab; every line ends in CRLF. Possessive: linear time.
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
@@ -31,6 +33,7 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]
 _ABSOLUTE = re.compile(rb"https?://([^/?#@]*)(/[^#]*|\?[^#]*|)", re.IGNORECASE)
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
+_NO_OPTIONS: frozenset[bytes] = frozenset()
 METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 
 # Of this connection only (RFC 9110 7.6.1); Keep-Alive and Proxy-* are older habits of the same kind.
@@ -71,7 +74,7 @@ class BadHead(Exception):
 
 
 class RequestHead:
-    """A request's head, found to be right. ``fields``: name in lower case, name as sent, value."""
+    """A request's head, found to be right; nobody changes it. ``fields``: name in lower case, name as sent, value."""
 
     __slots__ = (
         "chunked",
@@ -158,7 +161,12 @@ class _Target:
 
 
 def request(head: bytes) -> RequestHead:
-    """Read a request's head, its empty line included. Raises BadHead."""
+    """Read a request's head, its empty line included; the same object for the same bytes. Raises BadHead."""
+    # Clients repeat themselves: pages that poll, apps that ask each printer the same.
+    return _known_request(head) if len(head) <= MAX_REMEMBERED_BYTES else _request(head)
+
+
+def _request(head: bytes) -> RequestHead:
     if not _REQUEST.fullmatch(head):
         raise BadHead(400, "the head of the request is malformed")
     target = _Target()
@@ -189,6 +197,9 @@ def request(head: bytes) -> RequestHead:
         raise BadHead(417, "only 'Expect: 100-continue' is understood")
     made.expect = bool(expect) and made.http11 and made.has_body
     return made
+
+
+_known_request = functools.lru_cache(256)(_request)
 
 
 def response(head: bytes) -> ResponseHead:
@@ -245,11 +256,16 @@ def _frame(made: RequestHead | ResponseHead, special: dict[bytes, list[bytes]]) 
         made.chunked = True
     connection = special.get(b"connection")
     if connection:
-        made.connection = frozenset(name.strip().lower() for name in b",".join(connection).split(b","))
+        made.connection = _options(b",".join(connection))
         made.keep_alive = b"close" not in made.connection and (made.http11 or b"keep-alive" in made.connection)
     else:
-        made.connection = frozenset()
+        made.connection = _NO_OPTIONS
         made.keep_alive = made.http11
+
+
+@functools.lru_cache(64)  # the same few again and again
+def _options(value: bytes) -> frozenset[bytes]:
+    return frozenset(name.strip().lower() for name in value.split(b","))
 
 
 def _host(special: dict[bytes, list[bytes]]) -> bytes:

@@ -9,12 +9,10 @@ from __future__ import annotations
 import select
 import ssl
 
-import trio
-
 from klipper_router.gateway.transport import Transport, dial
 
 MAX_IDLE = 32
-IDLE_S = 55.0  # less than what common upstreams allow (nginx 75 s, Node 65 s)
+IDLE_SWEEPS = 55  # less than what common upstreams allow (nginx 75 s, Node 65 s)
 
 
 class Pool:
@@ -24,7 +22,8 @@ class Pool:
         self._host = host
         self._port = port
         self._tls = tls
-        self._idle: list[tuple[Transport, float]] = []  # the longest idle first
+        self._idle: list[tuple[Transport, int]] = []  # with the sweep since which; the longest idle first
+        self._sweeps = 0
         self._closed = False
 
     async def fresh(self) -> Transport:
@@ -45,16 +44,17 @@ class Pool:
         if self._closed or len(self._idle) >= MAX_IDLE:
             transport.close()
         else:
-            self._idle.append((transport, trio.current_time()))
+            self._idle.append((transport, self._sweeps))
 
-    def sweep(self, now: float) -> None:
-        """Called about every second: close what is idle too long or was closed by the upstream."""
+    def sweep(self) -> None:
+        """To be called about every second: closes what is idle too long or was closed by the upstream."""
+        self._sweeps += 1
         if not self._idle:
             return
         stale = has_news([transport for transport, _ in self._idle])
         kept = []
         for transport, since in self._idle:
-            if transport in stale or now - since > IDLE_S:
+            if transport in stale or self._sweeps - since > IDLE_SWEEPS:
                 transport.close()
             else:
                 kept.append((transport, since))

@@ -91,31 +91,26 @@ class Proxy:
         """A request that is all there."""
         repeatable = head.method in REPEATABLE and not head.has_body
         transport = self.pool.take(checked=not repeatable)
-        kept = False
-        if transport is not None and repeatable:
-            # It may have been closed by the upstream meanwhile: then nothing comes, and a new one is tried once.
+        # A kept one may have been closed by the upstream meanwhile: then nothing comes, and a new one is tried once.
+        again = repeatable and transport is not None
+        while True:
+            if transport is None:
+                transport = await self._dial()
+            kept = False
             try:
-                if answer := await self._first_answer(transport, data):
+                try:
+                    await transport.send_all(data)
+                    answer = await transport.receive_some(RECEIVE_BYTES)
+                except OSError:
+                    answer = b""
+                if answer:
                     kept = await self._respond(connection, head, transport, answer, prefix)
                     return
             finally:
                 self._put_back(transport, kept=kept)
-            transport = None
-        transport = transport or await self._dial()
-        try:
-            if not (answer := await self._first_answer(transport, data)):
+            if not again:
                 raise HttpError(502, f"{self._name} closed the connection without an answer")
-            kept = await self._respond(connection, head, transport, answer, prefix)
-        finally:
-            self._put_back(transport, kept=kept)
-
-    async def _first_answer(self, transport: Transport, data: bytes) -> bytes:
-        """Nothing where the connection turned out to be dead."""
-        try:
-            await transport.send_all(data)
-            return await transport.receive_some(RECEIVE_BYTES)
-        except OSError:
-            return b""
+            again, transport = False, None
 
     async def _exchange_streaming(self, connection: Connection, head: RequestHead, data: bytes, prefix: bytes) -> None:
         """A request whose body is still coming; the upstream may answer before it has seen all of it."""

@@ -33,7 +33,14 @@ async def response(
     Raises BadUpstream, OSError of the client.
     """
     while True:
-        answer, data = await _head(transport, data)
+        end = data.find(b"\r\n\r\n", 0, heads.MAX_HEAD_BYTES)
+        if end < 0:
+            data, end = await _rest_of_head(transport, data)
+        try:
+            answer = heads.response(data[: end + 4])
+        except BadHead as bad:
+            raise BadUpstream(str(bad)) from None
+        data = data[end + 4 :]
         if answer.status >= 200 or answer.status == 101:
             break
         if head.http11 and (answer.status != 100 or head.expect):
@@ -91,20 +98,17 @@ async def _receive(transport: Transport, max_bytes: int) -> bytes:
         return b""
 
 
-async def _head(transport: Transport, data: bytes) -> tuple[ResponseHead, bytes]:
-    """The next head, and what came after it. Raises BadUpstream."""
-    while (end := data.find(b"\r\n\r\n", 0, heads.MAX_HEAD_BYTES)) < 0:
+async def _rest_of_head(transport: Transport, data: bytes) -> tuple[bytes, int]:
+    """Receive until there is a whole head, and where its empty line begins. Raises BadUpstream."""
+    while True:
         if len(data) >= heads.MAX_HEAD_BYTES:
             raise BadUpstream("its head is too large")
         more = await _receive(transport, RECEIVE_BYTES)
         if not more:
             raise BadUpstream("it closed the connection within its head")
         data += more
-    end += 4
-    try:
-        return heads.response(data[:end]), data[end:]
-    except BadHead as bad:
-        raise BadUpstream(str(bad)) from None
+        if (end := data.find(b"\r\n\r\n", 0, heads.MAX_HEAD_BYTES)) >= 0:
+            return data, end
 
 
 async def upload(

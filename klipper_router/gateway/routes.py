@@ -16,6 +16,7 @@ On a printer's own origin what stands behind ``/printers/NAME/`` is at the root,
 from __future__ import annotations
 
 import enum
+import functools
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -49,6 +50,7 @@ class Route(NamedTuple):
     """``mainsail`` or ``fluidd`` where the path says so; None on an own origin: its configured one."""
 
 
+@functools.lru_cache(1024)
 def route(raw_path: bytes, printer: str | None) -> Route:
     """Whose a path is. ``printer``: by whose own origin it came, None: by the main one."""
     if printer is not None:

@@ -46,7 +46,7 @@ Dispatch = Callable[[Connection, RequestHead], Awaitable[None]]
 class Listener(NamedTuple):
     """A bound socket, and the printer whose own origin it is (None: the main origin)."""
 
-    sock: trio.socket.SocketType
+    sock: socket.socket
     printer: str | None
     tls: ssl.SSLContext | None
 
@@ -70,6 +70,8 @@ class Server:
         self._per_client: collections.Counter[str] = collections.Counter()
         self.requests = 0
         """Requests so far, for the metrics."""
+        self.on_sweep: list[Callable[[], None]] = []
+        """Called about every second."""
 
     async def serve(
         self, listeners: Iterable[Listener], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -84,17 +86,18 @@ class Server:
     async def _accept(self, listener: Listener, nursery: trio.Nursery) -> None:
         with listener.sock:
             while True:
+                await trio.lowlevel.wait_readable(listener.sock)
                 try:
-                    sock, address = await listener.sock.accept()
+                    sock, address = listener.sock.accept()
                 except OSError as error:
                     if error.errno in _OUT_OF_RESOURCES:
                         log.error("cannot accept a client: %s", error.strerror)
                         await trio.sleep(ACCEPT_AGAIN_S)
-                    # else a client that was gone again before we looked (man 2 accept)
+                    # else nobody is there (any more): man 2 accept
                     continue
                 nursery.start_soon(self._serve_one, listener, sock, str(address[0]))
 
-    async def _serve_one(self, listener: Listener, sock: trio.socket.SocketType, address: str) -> None:
+    async def _serve_one(self, listener: Listener, sock: socket.socket, address: str) -> None:
         with sock:
             connection = Connection(canonical_ip(address) or address, listener.printer, tls=listener.tls is not None)
             try:
@@ -103,9 +106,9 @@ class Server:
                 with connection.scope:
                     transport.prepare(sock)
                     if listener.tls:
-                        connection.transport = await transport.server_tls(sock, listener.tls)
+                        connection.open(await transport.server_tls(sock, listener.tls))
                     else:
-                        connection.transport = transport.SocketTransport(sock)
+                        connection.open(transport.SocketTransport(sock))
                     await self._requests(connection)
             except (OSError, ClientGone) as error:
                 log.debug("%s: %s", connection.ip, error)
@@ -136,6 +139,7 @@ class Server:
 
     async def _requests(self, connection: Connection) -> None:
         """Serve requests until the connection ends."""
+        dispatch = self._dispatch
         while True:
             try:
                 head = await connection.next_head()
@@ -147,29 +151,27 @@ class Server:
             self.requests += 1
             began = time.perf_counter() if self._access_log else 0.0
             try:
-                await self._one(connection, head)
+                await dispatch(connection, head)
+            except HttpError as error:
+                await self._give_up(connection, head, error)
+            except BadHead as bad:
+                if not connection.status:
+                    await self._refuse(connection, bad)
+                return
             finally:
                 if self._access_log:
                     log_request(connection, head, time.perf_counter() - began)
+            if not connection.body.done:
+                await connection.finish_body(head)
             if not connection.keep_alive:
                 await connection.linger()
                 return
 
-    async def _one(self, connection: Connection, head: RequestHead) -> None:
-        try:
-            await self._dispatch(connection, head)
-        except HttpError as error:
-            if connection.status:
-                connection.keep_alive = False  # a response was begun and cannot be taken back
-                return
+    async def _give_up(self, connection: Connection, head: RequestHead, error: HttpError) -> None:
+        if connection.status:
+            connection.keep_alive = False  # a response was begun and cannot be taken back
+        else:
             await connection.respond(head, error_response(error))
-        except BadHead as bad:
-            connection.keep_alive = False
-            if not connection.status:
-                await self._refuse(connection, bad)
-            return
-        if not connection.body.done:
-            await connection.finish_body(head)
 
     async def _refuse(self, connection: Connection, bad: BadHead) -> None:
         log.debug("%s: %d %s", connection.ip, bad.status, bad)
@@ -181,13 +183,17 @@ class Server:
     async def _sweep(self) -> None:
         while True:
             await trio.sleep(SWEEP_S)
-            self._sweep_once(trio.current_time())
+            self._sweep_once()
+            for each in self.on_sweep:
+                each()
 
-    def _sweep_once(self, now: float) -> None:
+    def _sweep_once(self) -> None:
+        now = trio.current_time()
         poll = select.poll()
         busy: dict[int, Connection] = {}
         for connection in self.connections:
-            if now > connection.deadline:
+            connection.patience_s -= SWEEP_S
+            if connection.patience_s < 0:
                 connection.scope.cancel()
             elif connection.busy:
                 fd = connection.transport.sock.fileno()
@@ -214,7 +220,7 @@ class _Unread:
 
 
 @contextlib.contextmanager
-def bound(addresses: Iterable[tuple[Address, str]]) -> Iterator[list[trio.socket.SocketType]]:
+def bound(addresses: Iterable[tuple[Address, str]]) -> Iterator[list[socket.socket]]:
     """Listening sockets at addresses, each with the place in the configuration that asks for it.
 
     Raises ConfigError, with none left open.
@@ -226,7 +232,7 @@ def bound(addresses: Iterable[tuple[Address, str]]) -> Iterator[list[trio.socket
                 sock = stack.enter_context(_listening(address))
             except OSError as error:
                 raise ConfigError(f"{place} {address}: {error.strerror or error}") from None
-            sockets.append(trio.socket.from_stdlib_socket(sock))
+            sockets.append(sock)
         yield sockets
 
 
