@@ -6,26 +6,29 @@ configuration changes. What a request means is said by `routes`, who may make it
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import trio
 
 from klipper_router.config import Config
 from klipper_router.errors import ConfigError
-from klipper_router.gateway import local, routes
+from klipper_router.gateway import forward, local, routes
 from klipper_router.gateway.access import Access, Client, host_name, load_api_key, save_api_key
 from klipper_router.gateway.connection import Connection
+from klipper_router.gateway.forward import Forward
 from klipper_router.gateway.heads import RequestHead
 from klipper_router.gateway.http import HttpError, HttpResponse, Site
 from klipper_router.gateway.proxy import Proxy
 from klipper_router.gateway.routes import Kind, Route
 from klipper_router.gateway.server import Listener, Server, bound
-from klipper_router.gateway.settings import Address, GatewaySection, KlippyOptions
+from klipper_router.gateway.settings import Address, GatewaySection, KlippyOptions, forward_address
 from klipper_router.router import Router
 
 log = logging.getLogger("klipper_router.gateway")
@@ -165,22 +168,64 @@ def _no_password(section: str) -> str:
     raise ConfigError(f"[{section}] tls_key: the key has a password; give one without, readable by the router only")
 
 
-async def serve(
-    router: Router, config: Config, *, task_status: trio.TaskStatus[Gateway] = trio.TASK_STATUS_IGNORED
-) -> None:
-    """Serve the gateway of a configuration beside its router, for ever; started once every address listens.
+class Prepared(NamedTuple):
+    """Everything that may go wrong at the start has gone well: addresses are bound, files read."""
 
-    Raises ConfigError, having started nothing: an address that is taken, a certificate that cannot be read.
+    access: Access | None
+    """None: there are only forwards."""
+    listeners: list[Listener]
+    forwards: list[Forward]
+
+
+@contextlib.contextmanager
+def prepared(config: Config) -> Iterator[Prepared]:
+    """Bind and read all that a configuration names. Raises ConfigError, with nothing left open.
+
+    To be entered before anything else is started.
     """
+    places: list[tuple[Address, str]] = []
+    printers: list[str | None] = []
     section = config.gateway
+    if section:
+        places += [(address, "[gateway] listen") for address in section.listen]
+        printers += [None] * len(places)
+        for name, options in config.klippy.items():
+            places += [(address, f"[klippy {name}] origin") for address in options.origin or ()]
+            printers += [name] * len(options.origin or ())
+    places += [(forward_address(name, each), f"[forward {name}]") for name, each in config.forward.items()]
+    tls = tls_context("gateway", section.tls_certificate, section.tls_key) if section else None
+    forward_tls = [tls_context(f"forward {n}", e.tls_certificate, e.tls_key) for n, e in config.forward.items()]
+    access = make_access(config) if section else None
+    with bound(places) as socks:
+        listeners = [Listener(sock, name, tls) for sock, name in zip(socks, printers, strict=False)]
+        targets = zip(socks[len(printers) :], config.forward.values(), forward_tls, strict=True)
+        yield Prepared(access, listeners, [Forward(sock, each.to, context) for sock, each, context in targets])
+
+
+async def serve(
+    router: Router, ready: Prepared, *, task_status: trio.TaskStatus[Gateway | None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Serve what was `prepared` beside its router, for ever."""
+    async with trio.open_nursery() as nursery:
+        for each in ready.forwards:
+            nursery.start_soon(forward.serve, each)
+        if ready.access is None:
+            task_status.started(None)
+        else:
+            task_status.started(await nursery.start(_serve_http, router, ready.access, ready.listeners))
+
+
+async def _serve_http(
+    router: Router,
+    access: Access,
+    listeners: list[Listener],
+    *,
+    task_status: trio.TaskStatus[Gateway] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    section = router.config.gateway
     assert section is not None
-    access = make_access(config)
-    tls = tls_context("gateway", section.tls_certificate, section.tls_key)
-    places: list[tuple[Address, str, str | None]] = [(address, "[gateway] listen", None) for address in section.listen]
-    for name, options in config.klippy.items():
-        places += [(address, f"[klippy {name}] origin", name) for address in options.origin or ()]
     gateway = Gateway(access, Sites())
-    gateway.configure(section, config.klippy)
+    gateway.configure(section, router.config.klippy)
     server = Server(
         gateway.dispatch,
         max_connections=section.max_connections,
@@ -188,16 +233,16 @@ async def serve(
         access_log=section.access_log,
     )
     server.on_sweep.append(gateway.sweep)
-    with bound([(address, place) for address, place, _ in places]) as socks:
-        listeners = [Listener(sock, name, tls) for sock, (_, _, name) in zip(socks, places, strict=True)]
-        router.on_change.append(
-            change := lambda: gateway.configure(router.config.gateway or section, router.config.klippy)
-        )
-        try:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(server.serve, listeners)
-                addresses = ", ".join(f"{'https' if tls else 'http'}://{address}" for address in section.listen)
-                log.info("the gateway serves on %s", addresses)
-                task_status.started(gateway)
-        finally:
-            router.on_change.remove(change)
+
+    def change() -> None:
+        gateway.configure(router.config.gateway or section, router.config.klippy)
+
+    router.on_change.append(change)
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.serve, listeners)
+            scheme = "https" if section.tls_certificate else "http"
+            log.info("the gateway serves on %s", ", ".join(f"{scheme}://{address}" for address in section.listen))
+            task_status.started(gateway)
+    finally:
+        router.on_change.remove(change)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import errno
 import logging
 import select
 import socket
@@ -33,9 +32,6 @@ log = logging.getLogger("klipper_router.gateway")
 
 BACKLOG = 256
 SWEEP_S = 1.0
-# After running out of file descriptors.
-ACCEPT_AGAIN_S = 0.2
-_OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 # Not in every platform's select module; Linux has it since 2.6.17.
 _GONE = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 
@@ -84,18 +80,8 @@ class Server:
             task_status.started()
 
     async def _accept(self, listener: Listener, nursery: trio.Nursery) -> None:
-        with listener.sock:
-            while True:
-                await trio.lowlevel.wait_readable(listener.sock)
-                try:
-                    sock, address = listener.sock.accept()
-                except OSError as error:
-                    if error.errno in _OUT_OF_RESOURCES:
-                        log.error("cannot accept a client: %s", error.strerror)
-                        await trio.sleep(ACCEPT_AGAIN_S)
-                    # else nobody is there (any more): man 2 accept
-                    continue
-                nursery.start_soon(self._serve_one, listener, sock, str(address[0]))
+        async for sock, address in transport.accepted(listener.sock):
+            nursery.start_soon(self._serve_one, listener, sock, address)
 
     async def _serve_one(self, listener: Listener, sock: socket.socket, address: str) -> None:
         with sock:

@@ -7,12 +7,16 @@ tenth of a small request. TLS is trio's SSLStream with its errors translated her
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
 import socket
 import ssl
-from collections.abc import Awaitable
+from collections.abc import AsyncGenerator, Awaitable
 from typing import Protocol
 
 import trio
+
+log = logging.getLogger("klipper_router.gateway")
 
 CONNECT_S = 3.0
 TLS_HANDSHAKE_S = 10.0
@@ -23,6 +27,11 @@ RECEIVE_BULK_BYTES = 256 * 1024
 # A peer that lost its power is noticed after a minute, though nothing is read from it or it reads nothing.
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
 _UNACKNOWLEDGED_MS = 60_000
+
+
+# After running out of file descriptors or memory.
+ACCEPT_AGAIN_S = 0.2
+_OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Transport(Protocol):
@@ -137,6 +146,20 @@ def prepare(sock: socket.socket) -> None:
     for option, value in _KEEPALIVE:
         sock.setsockopt(socket.IPPROTO_TCP, option, value)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
+
+
+async def accepted(listener: socket.socket) -> AsyncGenerator[tuple[socket.socket, str], None]:
+    """Every connection that comes to a listening socket, and the address it comes from, for ever."""
+    while True:
+        await trio.lowlevel.wait_readable(listener)
+        try:
+            sock, address = listener.accept()
+        except OSError as error:
+            if error.errno in _OUT_OF_RESOURCES:
+                log.error("cannot accept a client: %s", error.strerror)
+                await trio.sleep(ACCEPT_AGAIN_S)
+            continue  # else nobody is there (any more): man 2 accept
+        yield sock, str(address[0])
 
 
 async def server_tls(sock: socket.socket, context: ssl.SSLContext) -> TlsTransport:
