@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import trio
 
@@ -23,8 +24,8 @@ async def serve(
     config: Config, *, dial: Dial = dial_unix, task_status: trio.TaskStatus[Router] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """Run until cancelled; started once the API socket accepts. Raises ConfigError, having started nothing."""
-    with bound_socket(config.router) as sock:
-        await _serve_on(sock, config, dial=dial, task_status=task_status)
+    with bound_socket(config.router) as sock, _gateway(config) as gateway:
+        await _serve_on(sock, config, gateway, dial=dial, task_status=task_status)
 
 
 async def serve_until_signal(config: Config, reload: Callable[[], Config]) -> None:
@@ -36,9 +37,10 @@ async def serve_until_signal(config: Config, reload: Callable[[], Config]) -> No
     with (
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals,
         bound_socket(config.router) as sock,
+        _gateway(config) as gateway,
     ):
         async with trio.open_nursery() as nursery:
-            router = await nursery.start(_serve_on, sock, config)
+            router = await nursery.start(_serve_on, sock, config, gateway)
             nursery.start_soon(supervision.tell_watchdog)
             supervision.notify("READY=1")
             async for number in signals:
@@ -65,9 +67,28 @@ def _reload(router: Router, reload: Callable[[], Config]) -> None:
     supervision.notify("READY=1")
 
 
+ServeGateway = Callable[[Router], Awaitable[None]]
+
+
+@contextlib.contextmanager
+def _gateway(config: Config) -> Iterator[ServeGateway | None]:
+    """What serves HTTP and forwards, its addresses bound; None: nothing of it is configured. Raises ConfigError."""
+    if config.gateway is None and not config.forward:
+        yield None
+        return
+    try:
+        from klipper_router.gateway import app as gateway  # only then: it needs the extra, and memory
+    except ModuleNotFoundError as error:
+        message = f"[gateway] needs {error.name}: install klipper-router[gateway]"
+        raise ConfigError(message) from None
+    with gateway.prepared(config) as ready:
+        yield lambda router: gateway.serve(router, ready)
+
+
 async def _serve_on(
     sock: trio.socket.SocketType,
     config: Config,
+    serve_gateway: ServeGateway | None,
     *,
     dial: Dial = dial_unix,
     task_status: trio.TaskStatus[Router] = trio.TASK_STATUS_IGNORED,
@@ -76,5 +97,7 @@ async def _serve_on(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(router.run)
         nursery.start_soon(api_socket.serve, router, sock)
+        if serve_gateway:
+            nursery.start_soon(serve_gateway, router)
         log.info("Klipper Router %s serves %s on %s", __version__, ", ".join(router.printers), config.router.sock)
         task_status.started(router)
