@@ -24,7 +24,7 @@ from klipper_router.gateway.access import Access, Client, host_name, load_api_ke
 from klipper_router.gateway.connection import Connection
 from klipper_router.gateway.forward import Forward
 from klipper_router.gateway.heads import RequestHead
-from klipper_router.gateway.http import HttpError, HttpResponse, Site
+from klipper_router.gateway.http import HttpError, HttpResponse, Rewriters, Site
 from klipper_router.gateway.proxy import Proxy
 from klipper_router.gateway.routes import Kind, Route
 from klipper_router.gateway.server import Listener, Server, bound
@@ -48,9 +48,10 @@ class Sites:
 class Gateway:
     """Decides for each request who serves it."""
 
-    def __init__(self, access: Access, sites: Sites) -> None:
+    def __init__(self, access: Access, sites: Sites, rewriters: Rewriters | None = None) -> None:
         self.access = access
         self.sites = sites
+        self._rewriters = rewriters
         self.proxies: dict[str, Proxy] = {}
         self._printers: Mapping[str, KlippyOptions] = {}
         self._hosts: dict[str, str] = {}
@@ -66,7 +67,7 @@ class Gateway:
             if options.moonraker and (upstream := options.moonraker.upstream):
                 old = self.proxies.get(name)
                 same = old is not None and (old.upstream, old.allow) == (upstream, options.allow)
-                proxies[name] = old if same and old else Proxy(name, upstream, options.allow)
+                proxies[name] = old if same and old else Proxy(name, upstream, options.allow, self._rewriters)
         for name, old in self.proxies.items():
             if proxies.get(name) is not old:
                 old.close()

@@ -221,17 +221,14 @@ class Site(Protocol):
 
 
 class Rewriter(Protocol):
-    """Changes what passes between a client and the Moonraker behind us (webcam URLs below a prefix).
-
-    Made per request by a factory that the proxy is given; see `proxy.Rewriters`.
-    """
+    """Changes one HTTP exchange between a client and a printer's Moonraker. Bodies are JSON, whole and bounded."""
 
     def request_body(self, body: bytes) -> bytes:
-        """The whole JSON body on its way to Moonraker (bounded; larger ones are refused with 413)."""
+        """The body on its way to Moonraker; the same one if there is nothing to change."""
         ...
 
     def response_body(self, body: bytes) -> bytes:
-        """The whole JSON body on its way to the client."""
+        """The body on its way to the client; the same one if there is nothing to change."""
         ...
 
 
@@ -243,3 +240,19 @@ class FrameFilter(Protocol):
     """
 
     def feed(self, data: bytes) -> bytes: ...
+
+
+class Rewriters(Protocol):
+    """Who may change what passes between clients and a printer's Moonraker (webcams' addresses).
+
+    ``base`` is by what the client reaches the printer: ``http://host:7180/printers/main``, or ``http://main.example.org``
+    on an own origin.
+    """
+
+    def for_webcams(self, printer: str, base: str) -> Rewriter | None:
+        """For one request below ``/server/webcams/``; None: it passes as it is."""
+        ...
+
+    def for_websocket(self, printer: str, base: str) -> tuple[FrameFilter, FrameFilter] | None:
+        """For one WebSocket ``/websocket``: what goes to Moonraker, what goes to the client; None: as it is."""
+        ...

@@ -1,21 +1,22 @@
 """A printer's Moonraker seen through the gateway: heads rewritten, bodies and WebSockets passed on as bytes.
 
-The header rules are those that keep Moonraker's own checks true (docs/gateway.md, "What Moonraker sees"): one valid
-X-Real-IP, Host and Origin as the browser sent them, never a field twice that the gateway sets, nothing that belongs to
-one connection only. Nothing is timed out here once the upstream is connected: a G-code may run for an hour. A client
-that goes away cancels its connection (`server`), and with it everything here.
+What the upstream is told is said by `header_rules`, how bytes pass by `relay`. Nothing is timed out here once the
+upstream is connected: a G-code may run for an hour. A client that goes away cancels its connection (`server`), and
+with it everything here.
 """
 
 from __future__ import annotations
 
 import logging
 import ssl
+from collections.abc import Awaitable, Callable
 
 from klipper_router.gateway import relay
 from klipper_router.gateway.access import Client
-from klipper_router.gateway.connection import Connection
-from klipper_router.gateway.heads import HOP_BY_HOP, RequestHead, ResponseHead
-from klipper_router.gateway.http import HttpError
+from klipper_router.gateway.connection import CONTINUE, Connection
+from klipper_router.gateway.header_rules import REFRAMED, UNFILTERED, request_head, response_head
+from klipper_router.gateway.heads import RequestHead, ResponseHead
+from klipper_router.gateway.http import HttpError, Rewriter, Rewriters
 from klipper_router.gateway.pool import Pool
 from klipper_router.gateway.routes import Route
 from klipper_router.gateway.settings import MoonrakerPaths, Upstream
@@ -26,45 +27,22 @@ log = logging.getLogger("klipper_router.gateway")
 # Repeating them changes nothing (RFC 9110 9.2.2), so a request that met a dead connection may be sent again.
 REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
 
-# Whoever sent these, an upstream only hears what we say (or nothing).
-_OURS = frozenset(
-    {
-        b"forwarded",
-        b"x-forwarded-for",
-        b"x-forwarded-host",
-        b"x-forwarded-port",
-        b"x-forwarded-prefix",
-        b"x-forwarded-proto",
-        b"x-forwarded-scheme",
-        b"x-forwarded-server",
-        b"x-real-ip",
-        b"x-scheme",
-    }
-)
-_DROPPED = HOP_BY_HOP | _OURS
-# What a client may not have dropped by naming it in Connection: the upstream would judge another request.
-_NEVER_DROPPED = frozenset(
-    {
-        b"authorization",
-        b"content-length",
-        b"content-type",
-        b"cookie",
-        b"expect",
-        b"host",
-        b"origin",
-        b"transfer-encoding",
-        b"x-api-key",
-    }
-)
+MAX_REWRITTEN_BYTES = 1024 * 1024
+
+Respond = Callable[[Transport, bytes], Awaitable[bool]]
+"""Passes a response on that begins with the given bytes; whether the upstream's connection can be used again."""
 
 
 class Proxy:
     """One printer's upstream."""
 
-    def __init__(self, printer: str, upstream: Upstream, allow: MoonrakerPaths) -> None:
+    def __init__(
+        self, printer: str, upstream: Upstream, allow: MoonrakerPaths, rewriters: Rewriters | None = None
+    ) -> None:
         self.printer = printer
         self.upstream = upstream
         self.allow = allow
+        self._rewriters = rewriters
         self._allowed = frozenset(name.encode() for name in allow)
         self._path = upstream.path.encode()
         tls = ssl.create_default_context() if upstream.tls else None
@@ -75,19 +53,55 @@ class Proxy:
 
     async def serve(self, connection: Connection, head: RequestHead, client: Client, route: Route) -> None:
         """Pass one request on and its response back. Raises HttpError, BadHead, OSError."""
-        first = route.rest.split(b"/", 2)[1]
+        rest = route.rest
+        first = rest.split(b"/", 2)[1]
         if first not in self._allowed:
-            raise HttpError(
-                403, f"/{first.decode()} of this printer is not open here ('allow' in [klippy {self.printer}])"
-            )
-        target = self._path + route.rest + (b"?" + head.query if head.query else b"")
-        data = request_head(head, target, client) + connection.buffered_body()
-        if connection.body.done:
-            await self._exchange(connection, head, data, route.prefix)
-        else:
-            await self._exchange_streaming(connection, head, data, route.prefix)
+            where = f"'allow' in [klippy {self.printer}]"
+            raise HttpError(403, f"/{first.decode()} of this printer is not open here ({where})")
+        target = self._path + rest + (b"?" + head.query if head.query else b"")
+        filters = None
+        if self._rewriters:
+            if rest.startswith(b"/server/webcams/"):
+                rewriter = self._rewriters.for_webcams(self.printer, _base(head, client, route))
+                if rewriter:
+                    await self._rewrite(connection, head, client, target, rewriter)
+                    return
+            elif rest == b"/websocket" and head.upgrade:
+                filters = self._rewriters.for_websocket(self.printer, _base(head, client, route))
 
-    async def _exchange(self, connection: Connection, head: RequestHead, data: bytes, prefix: bytes) -> None:
+        async def respond(transport: Transport, answer: bytes) -> bool:
+            return await relay.response(connection, head, transport, answer, make, filters)
+
+        def make(response: ResponseHead) -> bytes:
+            return response_head(response, head, connection, route.prefix)
+
+        data = request_head(head, target, client, UNFILTERED if filters else frozenset()) + connection.buffered_body()
+        if connection.body.done:
+            await self._exchange(connection, head, data, respond)
+        else:
+            await self._exchange_streaming(connection, data, respond)
+
+    async def _rewrite(
+        self, connection: Connection, head: RequestHead, client: Client, target: bytes, rewriter: Rewriter
+    ) -> None:
+        """An exchange whose bodies may change: both are gathered first."""
+        content = rewriter.request_body(await _whole_body(connection, head)) if head.has_body else b""
+        framing = b"Content-Length: %d\r\n" % len(content) if head.has_body else b""
+
+        async def respond(transport: Transport, answer: bytes) -> bool:
+            response, body, kept = await relay.whole_response(head, transport, answer)
+            body = rewriter.response_body(body)
+            connection.status = response.status
+            if head.method == b"HEAD":
+                body = b""
+            start = response_head(response, head, connection, b"", len(body))
+            await connection.send_all(start + body)
+            return kept
+
+        data = request_head(head, target, client, REFRAMED, framing) + content
+        await self._exchange(connection, head, data, respond)
+
+    async def _exchange(self, connection: Connection, head: RequestHead, data: bytes, respond: Respond) -> None:
         """A request that is all there."""
         repeatable = head.method in REPEATABLE and not head.has_body
         transport = self.pool.take(checked=not repeatable)
@@ -104,7 +118,7 @@ class Proxy:
                 except OSError:
                     answer = b""
                 if answer:
-                    kept = await self._respond(connection, head, transport, answer, prefix)
+                    kept = await self._respond(connection, transport, answer, respond)
                     return
             finally:
                 self._put_back(transport, kept=kept)
@@ -112,22 +126,22 @@ class Proxy:
                 raise HttpError(502, f"{self._name} closed the connection without an answer")
             again, transport = False, None
 
-    async def _exchange_streaming(self, connection: Connection, head: RequestHead, data: bytes, prefix: bytes) -> None:
+    async def _exchange_streaming(self, connection: Connection, data: bytes, respond: Respond) -> None:
         """A request whose body is still coming; the upstream may answer before it has seen all of it."""
         transport = self.pool.take(checked=True) or await self._dial()
 
-        async def respond() -> bool:
+        async def answer() -> bool:
             try:
-                answer = await transport.receive_some(RECEIVE_BYTES)
+                data = await transport.receive_some(RECEIVE_BYTES)
             except OSError:
-                answer = b""
-            if not answer:
+                data = b""
+            if not data:
                 raise HttpError(502, f"{self._name} closed the connection without an answer")
-            return await self._respond(connection, head, transport, answer, prefix)
+            return await self._respond(connection, transport, data, respond)
 
         kept = False
         try:
-            kept = await relay.upload(connection, transport, data, respond)
+            kept = await relay.upload(connection, transport, data, answer)
         finally:
             self._put_back(transport, kept=kept)
 
@@ -150,81 +164,32 @@ class Proxy:
     def _name(self) -> str:
         return f"the Moonraker of {self.printer}"
 
-    async def _respond(
-        self, connection: Connection, head: RequestHead, transport: Transport, answer: bytes, prefix: bytes
-    ) -> bool:
-        """Pass the response on. Returns whether the upstream's connection can be used again."""
-
-        def make(response: ResponseHead) -> bytes:
-            return response_head(response, head, connection, prefix)
-
+    async def _respond(self, connection: Connection, transport: Transport, answer: bytes, respond: Respond) -> bool:
         try:
-            return await relay.response(connection, head, transport, answer, make)
+            return await respond(transport, answer)
         except relay.BadUpstream as error:
             log.warning("%s: %s", self._name, error)
-            connection.keep_alive = False
             if connection.status:
+                connection.keep_alive = False  # the client must not take a part for the whole
                 return False
             raise HttpError(502, f"{self._name} sent what is no HTTP response: {error}") from None
 
 
-def request_head(head: RequestHead, target: bytes, client: Client) -> bytes:
-    """The head for the upstream. Raises HttpError (400) for a Connection that names what must arrive."""
-    named = head.connection
-    if named and not named.isdisjoint(_NEVER_DROPPED):
-        raise HttpError(400, "Connection may not name a field that is not of the connection")
-    lines = [b"%b %b HTTP/1.%d\r\n" % (head.method, target, head.http11)]
-    for lower, name, value in head.fields:
-        if lower in _DROPPED or lower in named:
-            continue
-        if b"_" in lower and lower.replace(b"_", b"-") in _DROPPED:
-            continue  # CGI-like upstreams cannot tell the two apart
-        lines.append(b"%b: %b\r\n" % (name, value))
-    peer = client.peer.ip.encode()
-    lines.append(
-        b"X-Real-IP: %b\r\nX-Forwarded-For: %b\r\nX-Scheme: %b\r\n"
-        % (peer, client.forwarded_for.encode(), client.scheme.encode())
-    )
-    if head.upgrade == b"websocket":
-        lines.append(b"Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
-    elif head.chunked:
-        lines.append(b"Transfer-Encoding: chunked\r\n\r\n")
-    elif not head.http11:
-        lines.append(b"Connection: close\r\n\r\n")
-    else:
-        lines.append(b"\r\n")
-    return b"".join(lines)
+async def _whole_body(connection: Connection, head: RequestHead) -> bytes:
+    if head.expect:
+        await connection.send_all(CONTINUE)
+    payload: list[bytes] = []
+    size_bytes = 0
+    while not connection.body.done:
+        before = len(payload)
+        await connection.receive_body(payload)
+        size_bytes += sum(map(len, payload[before:]))
+        if size_bytes > MAX_REWRITTEN_BYTES:
+            raise HttpError(413, f"the body is larger than {MAX_REWRITTEN_BYTES} bytes")
+    return b"".join(payload)
 
 
-def response_head(response: ResponseHead, head: RequestHead, connection: Connection, prefix: bytes) -> bytes:
-    """The head for the client; ``connection.keep_alive`` is settled before."""
-    named = response.connection
-    lines = [b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason)]
-    for lower, name, value in response.fields:
-        if lower in HOP_BY_HOP or lower in named:
-            continue
-        if prefix and lower == b"location":
-            value = _location(value, head.host, prefix)
-        lines.append(b"%b: %b\r\n" % (name, value))
-    if response.status == 101:
-        lines.append(b"Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
-        return b"".join(lines)
-    if response.chunked:
-        lines.append(b"Transfer-Encoding: chunked\r\n")
-    if not connection.keep_alive:
-        lines.append(b"Connection: close\r\n\r\n")
-    elif not head.http11:
-        lines.append(b"Connection: keep-alive\r\n\r\n")
-    else:
-        lines.append(b"\r\n")
-    return b"".join(lines)
-
-
-def _location(value: bytes, host: bytes, prefix: bytes) -> bytes:
-    """Moonraker does not know below which prefix it is seen: its own addresses (uploads have one) gain it."""
-    if value.startswith(b"/") and not value.startswith(b"//"):
-        return prefix + value
-    scheme, mark, rest = value.partition(b"://")
-    if mark and rest.startswith(host + b"/"):
-        return b"%b://%b%b%b" % (scheme, host, prefix, rest[len(host) :])
-    return value
+def _base(head: RequestHead, client: Client, route: Route) -> str:
+    """By what the client reaches the printer, whichever UI it uses."""
+    prefix = route.prefix.decode()
+    return f"{client.scheme}://{head.host.decode()}{prefix.removesuffix(f'/{route.ui}') if route.ui else prefix}"

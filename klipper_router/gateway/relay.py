@@ -6,15 +6,21 @@ received is sent before more is received, so a slow receiver slows its sender do
 
 from __future__ import annotations
 
-import contextlib
+import logging
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 import trio
 
 from klipper_router.gateway import body, heads
 from klipper_router.gateway.connection import Connection
 from klipper_router.gateway.heads import BadHead, RequestHead, ResponseHead
+from klipper_router.gateway.http import FrameFilter
 from klipper_router.gateway.transport import RECEIVE_BULK_BYTES, RECEIVE_BYTES, Transport
+
+log = logging.getLogger("klipper_router.gateway")
+
+MAX_WHOLE_BYTES = 4 * 1024 * 1024
 
 
 class BadUpstream(Exception):
@@ -27,19 +33,18 @@ async def response(
     transport: Transport,
     data: bytes,
     make_head: Callable[[ResponseHead], bytes],
+    filters: tuple[FrameFilter, FrameFilter] | None = None,
 ) -> bool:
-    """Pass a response on that begins with ``data``. Returns whether the upstream's connection can be used again.
+    """Pass a response on that begins with ``data``; ``filters`` are for a WebSocket, see `splice`.
+
+    Returns whether the upstream's connection can be used again.
 
     Raises BadUpstream, OSError of the client.
     """
     while True:
-        end = data.find(b"\r\n\r\n", 0, heads.MAX_HEAD_BYTES)
-        if end < 0:
+        if (end := data.find(b"\r\n\r\n", 0, heads.MAX_HEAD_BYTES)) < 0:
             data, end = await _rest_of_head(transport, data)
-        try:
-            answer = heads.response(data[: end + 4])
-        except BadHead as bad:
-            raise BadUpstream(str(bad)) from None
+        answer = _parsed(data[: end + 4])
         data = data[end + 4 :]
         if answer.status >= 200 or answer.status == 101:
             break
@@ -52,8 +57,8 @@ async def response(
             raise BadUpstream("it changes the protocol, which nobody asked for")
         connection.status = 101
         connection.keep_alive = False
-        await connection.send_all(make_head(answer) + data)
-        await splice(connection, transport)
+        await connection.send_all(make_head(answer))
+        await splice(connection, transport, data, filters)
         return False
     framing = body.of_response(answer, head.method)
     if answer.chunked and not head.http11:
@@ -77,15 +82,48 @@ async def response(
     return clean and answer.keep_alive and head.http11
 
 
+async def whole_response(head: RequestHead, transport: Transport, data: bytes) -> tuple[ResponseHead, bytes, bool]:
+    """A response gathered, and whether the connection can be used again. Raises BadUpstream."""
+    while True:
+        if (end := data.find(b"\r\n\r\n", 0, heads.MAX_HEAD_BYTES)) < 0:
+            data, end = await _rest_of_head(transport, data)
+        answer = _parsed(data[: end + 4])
+        data = data[end + 4 :]
+        if answer.status >= 200:
+            break
+        if answer.status == 101:
+            raise BadUpstream("it changes the protocol, which nobody asked for")
+    framing = body.of_response(answer, head.method)
+    payload: list[bytes] = []
+    clean = _take(framing, data, payload) == len(data)
+    while not framing.done:
+        data = await _receive(transport, RECEIVE_BULK_BYTES)
+        if not data and not isinstance(framing, body.UntilClose):
+            raise BadUpstream("its response breaks off")
+        if not data:
+            break
+        clean = _take(framing, data, payload) == len(data)
+        if sum(map(len, payload)) > MAX_WHOLE_BYTES:
+            raise BadUpstream(f"its response is larger than {MAX_WHOLE_BYTES} bytes")
+    return answer, b"".join(payload), clean and framing.done and answer.keep_alive and head.http11
+
+
+def _parsed(data: bytes) -> ResponseHead:
+    try:
+        return heads.response(data)
+    except BadHead as bad:
+        raise BadUpstream(str(bad)) from None
+
+
 def make_interim(answer: ResponseHead) -> bytes:
     """1xx: of its fields only those of RFC 8297 mean something."""
     links = [b"%b: %b\r\n" % (name, value) for lower, name, value in answer.fields if lower == b"link"]
     return b"HTTP/1.1 %d %b\r\n%b\r\n" % (answer.status, answer.reason, b"".join(links))
 
 
-def _take(framing: body.Framing, data: bytes) -> int:
+def _take(framing: body.Framing, data: bytes, payload: list[bytes] | None = None) -> int:
     try:
-        return framing.take(data)
+        return framing.take(data, payload)
     except BadHead as bad:
         raise BadUpstream(str(bad)) from None
 
@@ -155,18 +193,40 @@ async def _send(transport: Transport, data: bytes) -> bool:
     return True
 
 
-async def splice(connection: Connection, transport: Transport) -> None:
-    """Both directions as they come, until either side closes."""
+async def splice(
+    connection: Connection,
+    transport: Transport,
+    data: bytes = b"",
+    filters: tuple[FrameFilter, FrameFilter] | None = None,
+) -> None:
+    """Both directions as they come, until either side closes; ``data`` has come from the upstream already.
+
+    ``filters`` change what goes to the upstream and what goes to the client.
+    """
+    to_upstream, to_client = (filters[0].feed, filters[1].feed) if filters else (None, None)
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(_pump, connection, transport.send_all, b"", to_upstream, nursery.cancel_scope)
+        await _pump(transport, connection.send_all, data, to_client, nursery.cancel_scope)
 
-        async def to_upstream() -> None:
-            with contextlib.suppress(OSError):
-                while data := await connection.receive_some(RECEIVE_BYTES):
-                    await transport.send_all(data)
-            nursery.cancel_scope.cancel()
 
-        nursery.start_soon(to_upstream)
-        with contextlib.suppress(OSError):
-            while data := await transport.receive_some(RECEIVE_BYTES):
-                await connection.send_all(data)
-        nursery.cancel_scope.cancel()
+class _Source(Protocol):
+    def receive_some(self, max_bytes: int, /) -> Awaitable[bytes]: ...
+
+
+async def _pump(
+    source: _Source,
+    send_all: Callable[[bytes], Awaitable[None]],
+    data: bytes,
+    feed: Callable[[bytes], bytes] | None,
+    scope: trio.CancelScope,
+) -> None:
+    try:
+        data = data or await source.receive_some(RECEIVE_BYTES)
+        while data:
+            if feed is not None:
+                data = feed(data)
+            await send_all(data)
+            data = await source.receive_some(RECEIVE_BYTES)
+    except (OSError, ValueError) as error:
+        log.debug("a WebSocket ends: %s", error)
+    scope.cancel()

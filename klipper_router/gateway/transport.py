@@ -77,6 +77,13 @@ class SocketTransport:
             except BlockingIOError:
                 pass
 
+    async def receive_into(self, buffer: bytearray | memoryview) -> int:
+        """As `receive_some`, into a buffer that is used again and again; how many bytes."""
+        while True:
+            await trio.lowlevel.wait_readable(self.sock)
+            with contextlib.suppress(BlockingIOError):
+                return self.sock.recv_into(buffer)
+
     async def send_all(self, data: bytes) -> None:
         try:
             sent = self._send(data)
