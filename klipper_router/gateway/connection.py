@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import socket
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from email.utils import formatdate
@@ -31,6 +32,9 @@ BODY_S = 120.0
 DRAIN_BYTES = 256 * 1024
 LINGER_S = 2.0
 FOR_EVER = float("inf")
+
+# Of a live stream, in the kernel and not on its way yet.
+LIVE_UNSENT_BYTES = 64 * 1024
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -172,13 +176,16 @@ class Connection:
             if not has_length and response.status not in (204, 304):
                 framing = [("Content-Length", str(len(content)))]
         elif not has_length:
-            chunked = head is not None and head.http11
+            chunked = head is not None and head.http11 and not response.live
             self.keep_alive = self.keep_alive and chunked
             framing = [("Transfer-Encoding", "chunked")] if chunked else []
         if not self.keep_alive:
             framing.append(("Connection", "close"))
         elif head is not None and not head.http11:
             framing.append(("Connection", "keep-alive"))
+        if response.live:
+            # Pieces that the client's network cannot take wait here, where they are replaced, not in the kernel.
+            self.transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, LIVE_UNSENT_BYTES)
         start = response_head(response.status, [*fields, ("Date", http_date()), *framing])
         self.status = response.status
         is_head = head is not None and head.method == b"HEAD"

@@ -151,6 +151,9 @@ class HttpResponse:
     status: int = 200
     headers: list[tuple[str, str]] = field(default_factory=list)
     body: bytes | AsyncGenerator[bytes, None] = b""
+    live: bool = False
+    """A stream without end, of which only the newest counts (a camera's): not chunked, so that its pieces are sent as
+    they are, and little of it waits in the kernel."""
 
 
 def json_response(value: object, status: int = 200) -> HttpResponse:

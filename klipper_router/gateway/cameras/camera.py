@@ -75,7 +75,7 @@ def guessed_service(url: CameraUrl) -> str:
     path = url.path
     if url.scheme in ("ws", "wss"):
         return "jmuxer-stream"
-    if path.endswith("/stream.html") or path.endswith("/api/webrtc"):
+    if path.endswith(("/stream.html", "/api/webrtc")):
         return "webrtc-go2rtc"
     if path.endswith("/webrtc"):
         return "webrtc-camerastreamer"

@@ -13,8 +13,8 @@ import msgspec
 import trio
 
 from klipper_router.gateway.cameras import upstream, webcams
-from klipper_router.gateway.cameras.address import WEBCAM_PORTS, CameraUrl, candidates
-from klipper_router.gateway.cameras.camera import Camera, CameraSpec
+from klipper_router.gateway.cameras.address import CameraUrl, candidates
+from klipper_router.gateway.cameras.camera import Camera, CameraSpec, implied_snapshots
 from klipper_router.gateway.cameras.errors import CameraError
 from klipper_router.gateway.settings import CameraSection, Upstream
 
@@ -73,16 +73,12 @@ class PrinterCameras:
             spec = self._spec(slug)
         return self._camera(spec) if spec else None
 
-    def nginx(self, name: str, target: str) -> CameraSpec:
-        """``/webcam/`` and its like, as the nginx of every Klipper image has them; ``target`` is what follows."""
-        streams = candidates(f"/{name}/{target}", self.host)
-        spec = CameraSpec(name, name, "mjpegstreamer", streams)
-        same = (known for known in self.specs() if set(streams) & set(known.streams))
-        return next(same, spec)
-
-    def camera(self, spec: CameraSpec) -> Camera:
-        """The camera at work."""
-        return self._camera(spec)
+    def nginx(self, name: str) -> Camera:
+        """The camera at ``/webcam/`` or its like, as nginx has it in every Klipper image; a known one if it is."""
+        streams = candidates(f"/{name}/?action=stream", self.host)
+        same = (known for known in self.specs() if known.is_mjpeg and set(streams) & set(known.streams))
+        snapshots = implied_snapshots("mjpegstreamer", streams)
+        return self._camera(next(same, None) or CameraSpec(name, f"/{name}", "mjpegstreamer", streams, snapshots))
 
     async def ask_moonraker(self) -> None:
         """Learn its webcams, if it was not asked just now; `problem` says why that failed."""
@@ -118,7 +114,7 @@ class PrinterCameras:
         """End those that are gone, or not what they were."""
         specs = {spec.slug: spec for spec in self.specs()}
         for slug, camera in list(self._at_work.items()):
-            if specs.get(slug) != camera.spec and slug not in WEBCAM_PORTS:
+            if specs.get(slug) != camera.spec and not slug.startswith("/"):  # those of `nginx` are always there
                 camera.close()
                 del self._at_work[slug]
 

@@ -7,6 +7,7 @@ that is kept of a whole answer is bounded. Every failure is a CameraError.
 from __future__ import annotations
 
 import functools
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -137,10 +138,7 @@ async def _pull(answer: Answer, parser: MjpegParser, on_frame: Callable[[Frame],
     with silence:
         while not (parser.ended or (answer.head.chunked and answer.framing.done)):
             if plain:
-                try:
-                    size_bytes = await answer.transport.sock.recv_into(parser.room())
-                except OSError as error:
-                    raise CameraError(f"{answer.url} closed the connection: {error}") from None
+                size_bytes = await _receive_into(answer.url, answer.transport.sock, parser.room())
                 if not size_bytes:
                     return
                 frames = parser.received(size_bytes)
@@ -196,6 +194,18 @@ async def _receive(url: CameraUrl, transport: Transport) -> bytes:
         return await transport.receive_some(RECEIVE_BYTES)
     except OSError as error:
         raise CameraError(f"{url} closed the connection: {error}") from None
+
+
+async def _receive_into(url: CameraUrl, sock: socket.socket, room: memoryview) -> int:
+    """How many bytes were received, 0 at the end. Raises CameraError."""
+    while True:
+        await trio.lowlevel.wait_readable(sock)
+        try:
+            return sock.recv_into(room)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            raise CameraError(f"{url} closed the connection: {error}") from None
 
 
 async def _read_head(url: CameraUrl, transport: Transport) -> tuple[ResponseHead, bytes]:

@@ -1,4 +1,4 @@
-"""Moonraker's webcams as seen through the gateway: their addresses replaced in what it says, and back in what it is told.
+"""Moonraker's webcams seen through the gateway: addresses replaced in what it says, and back in what it is told.
 
 Pure: JSON in, JSON out. Both UIs resolve a webcam's path against the page's origin, not below its prefix, and each in
 its own way, so that what they are given is a whole address: of this gateway, as the browser itself named it. What a
@@ -230,4 +230,6 @@ def _decoded(text: bytes) -> Any:
 
 def _each(messages: Any) -> list[dict[str, Any]]:
     """The messages of a batch, or the one there is."""
-    return [message for message in (messages if isinstance(messages, list) else [messages]) if isinstance(message, dict)]
+    return [
+        message for message in (messages if isinstance(messages, list) else [messages]) if isinstance(message, dict)
+    ]

@@ -79,7 +79,7 @@ def test_a_message_too_large_to_hold_passes_as_it_comes() -> None:
 
 def test_messages_without_the_marker_are_not_even_copied() -> None:
     server = Connection(ConnectionType.SERVER)
-    data = b"".join(server.send(TextMessage("status %d" % number)) for number in range(50))
+    data = b"".join(server.send(TextMessage(f"status {number}")) for number in range(50))
     assert rewriter().feed(data) is data
 
 

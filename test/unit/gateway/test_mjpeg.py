@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,7 +67,8 @@ DIALECTS = {
     ),
     "dashes in the parameter and two more": (
         "--myboundary",
-        b"".join(b"----myboundary\r\n" + with_length(picture) + b"\r\n" for picture in PICTURES) + b"----myboundary\r\n",
+        b"".join(b"----myboundary\r\n" + with_length(picture) + b"\r\n" for picture in PICTURES)
+        + b"----myboundary\r\n",
     ),
     "no dashes at all": (
         "myboundary",
@@ -99,7 +102,8 @@ DIALECTS = {
     "padded length": (
         "BoundaryString",
         b"".join(
-            b"--BoundaryString\r\nContent-type: image/jpeg\r\nContent-Length:   %9d\r\n\r\n%s\r\n" % (len(picture), picture)
+            b"--BoundaryString\r\nContent-type: image/jpeg\r\nContent-Length:   %9d\r\n\r\n%s\r\n"
+            % (len(picture), picture)
             for picture in PICTURES
         ),
     ),
@@ -153,13 +157,10 @@ def test_whatever_a_picture_holds_it_comes_out_as_it_was(contents: list[bytes], 
 @given(st.lists(st.binary(max_size=200)))
 def test_noise_gives_frames_or_a_protocol_error_and_nothing_else(pieces: list[bytes]) -> None:
     parser = MjpegParser("frame", max_frame_bytes=1000)
-    try:
-        parser.feed(b"--frame\r\n")
-        for piece in pieces:
+    with contextlib.suppress(ProtocolError):
+        for piece in [b"--frame\r\n", *pieces]:
             for frame in parser.feed(piece):
                 assert frame.jpeg.startswith(b"\xff\xd8")
-    except ProtocolError as error:
-        assert str(error)
 
 
 def test_a_frame_is_complete_with_its_last_byte_where_its_length_is_known() -> None:
@@ -193,9 +194,10 @@ def test_a_huge_frame_is_refused_by_its_length() -> None:
 def test_a_huge_frame_without_length_is_refused_before_it_is_kept() -> None:
     parser = MjpegParser("frame", max_frame_bytes=300_000)
     parser.feed(b"--frame\r\n\r\n\xff\xd8")
+    for _ in range(29):
+        parser.feed(bytes(10_000))
     with pytest.raises(ProtocolError, match="without end after the limit of 300000"):
-        for _ in range(40):
-            parser.feed(bytes(10_000))
+        parser.feed(bytes(10_020))
 
 
 def test_a_frame_of_just_the_limit_passes() -> None:
@@ -229,9 +231,10 @@ def test_what_is_no_stream_is_refused(body: bytes) -> None:
 def test_junk_without_a_delimiter_ends_some_time() -> None:
     parser = MjpegParser("frame", max_frame_bytes=100_000)
     parser.feed(b"--frame\r\nContent-Length: 2\r\n\r\n\xff\xd8")
+    for _ in range(10):
+        parser.feed(b"x" * 10_000)
     with pytest.raises(ProtocolError, match="no delimiter within"):
-        for _ in range(20):
-            parser.feed(b"x" * 10_000)
+        parser.feed(b"x" * 100)
 
 
 @pytest.mark.parametrize(

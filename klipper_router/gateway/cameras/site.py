@@ -1,0 +1,177 @@
+"""Requests for cameras: ``/cameras/NAME/stream``, ``/snapshot``, and what is passed through.
+
+| path below the printer | answer |
+| --- | --- |
+| ``/cameras/NAME/stream`` of an MJPEG camera | its frames, for as long as the client reads |
+| ``/cameras/NAME/snapshot`` | one JPEG |
+| ``/cameras/NAME/…`` of any other camera | what its server says at that place (`passthrough`) |
+| ``/webcam/`` … ``/webcam4/`` | as nginx has them: ``?action=stream`` and ``?action=snapshot`` as above, else passed |
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, suppress
+from typing import NamedTuple
+from urllib.parse import unquote
+
+import trio
+
+from klipper_router.gateway.cameras import mjpeg
+from klipper_router.gateway.cameras.address import WEBCAM_PORTS, CameraUrl, candidates
+from klipper_router.gateway.cameras.camera import Camera
+from klipper_router.gateway.cameras.errors import CameraError
+from klipper_router.gateway.cameras.registry import PrinterCameras
+from klipper_router.gateway.cameras.webcams import Webcams
+from klipper_router.gateway.http import HttpError, HttpRequest, HttpResponse, Site
+from klipper_router.gateway.settings import CameraSection, KlippyOptions
+
+# Until the first frame; afterwards nothing is too late.
+FIRST_FRAME_S = 12.0
+_NO_STORE = ("cache-control", "no-store")
+
+
+class Passed(NamedTuple):
+    """A request that a camera's own server answers."""
+
+    servers: tuple[CameraUrl, ...]
+    """To try, in this order; ``path`` and ``query`` are those to ask for."""
+    folder: str
+    """What stands at the server for ``prefix`` here."""
+    prefix: str
+
+
+class CameraSite(Site):
+    """All cameras of all printers. Connections to cameras are kept by tasks in ``nursery``."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        self._printers: dict[str, PrinterCameras] = {}
+
+    def configure(self, printers: Mapping[str, KlippyOptions], cameras: Mapping[str, CameraSection]) -> None:
+        """Take on a configuration. ``cameras`` are named ``PRINTER NAME``. Raises ValueError: an address is none.
+
+        The streams of cameras that are as they were go on.
+        """
+        before, self._printers = self._printers, {}
+        for name, options in printers.items():
+            moonraker = options.moonraker.upstream if options.moonraker else None
+            old = before.pop(name, None)
+            if old is not None and old.moonraker != moonraker:
+                old.close()
+                old = None
+            own = self._printers[name] = old or PrinterCameras(self._nursery, moonraker)
+            own.configure(
+                {title.partition(" ")[2]: c for title, c in cameras.items() if title.partition(" ")[0] == name}
+            )
+        for gone in before.values():
+            gone.close()
+
+    def of(self, printer: str) -> PrinterCameras | None:
+        """The cameras of a printer, None if there is no such printer."""
+        return self._printers.get(printer)
+
+    def webcams(self, printer: str, base: str) -> Webcams:
+        """The rewriting of Moonraker's webcams for a client that reaches the printer at ``base``."""
+        cameras = self._printers[printer]
+        return Webcams(base, cameras.learn, cameras.specs)
+
+    async def handle(self, request: HttpRequest) -> HttpResponse:
+        """Raises HttpError."""
+        camera, what = await self._asked(request)
+        if request.method not in ("GET", "HEAD"):
+            raise HttpError(405, "a picture can only be read", headers=[("allow", "GET, HEAD")])
+        try:
+            if what == "snapshot":
+                with trio.fail_after(FIRST_FRAME_S):
+                    jpeg = (await camera.picture()).jpeg
+                return HttpResponse(200, [("content-type", "image/jpeg"), _NO_STORE], jpeg)
+            return await _stream(camera)
+        except CameraError as error:
+            raise HttpError(502, f"camera {camera.spec.name}: {error}") from None
+        except trio.TooSlowError:
+            raise HttpError(504, f"camera {camera.spec.name} sends no picture") from None
+
+    async def passed(self, printer: str, prefix: str, raw_path: str, query: str) -> Passed | None:
+        """What a request below a printer means if it is a camera's server's to answer; None: it is ours."""
+        cameras = self._printers.get(printer)
+        first, slug, rest = _parts(raw_path)
+        if cameras is None:
+            return None
+        if first in WEBCAM_PORTS:
+            target = f"{slug}/{rest}" if rest is not None else slug
+            if _nginx_asks(target, query):
+                return None
+            servers = candidates(f"/{first}/{target}", cameras.host)
+            return Passed(tuple(url._replace(query=query) for url in servers), "/", f"{prefix}/{first}/")
+        camera = await cameras.find(unquote(slug)) if slug else None
+        if camera is None or rest is None:
+            return None
+        spec = camera.spec
+        if spec.is_mjpeg or (rest == "snapshot" and spec.snapshots):
+            return None
+        servers = tuple(url._replace(path=spec.folder + rest, query=query) for url in spec.streams)
+        return Passed(servers, spec.folder, f"{prefix}/cameras/{slug}/")
+
+    async def _asked(self, request: HttpRequest) -> tuple[Camera, str]:
+        """Whose ``stream`` or ``snapshot`` it is. Raises HttpError (404)."""
+        assert request.printer is not None
+        cameras = self._printers.get(request.printer)
+        first, slug, rest = _parts(request.path)
+        if cameras is not None and first in WEBCAM_PORTS:
+            target = f"{slug}/{rest}" if rest is not None else slug
+            if what := _nginx_asks(target, "&".join(f"{key}={value}" for key, value in request.query.items())):
+                return cameras.nginx(first), what
+        elif cameras is not None and slug:
+            camera = await cameras.find(slug)
+            if camera is None:
+                why = f" ({cameras.problem})" if cameras.problem else ""
+                raise HttpError(404, f"{request.printer} has no camera '{slug}'{why}")
+            if rest in ("stream", "snapshot"):
+                return camera, rest
+        raise HttpError(404, "Not Found: a camera has /stream and /snapshot")
+
+
+async def _stream(camera: Camera) -> HttpResponse:
+    """Its frames, once the first is there. Raises CameraError, trio.TooSlowError."""
+    frames = _frames(camera)
+    try:
+        with trio.fail_after(FIRST_FRAME_S):
+            first = await anext(frames)
+    except BaseException:
+        await frames.aclose()
+        raise
+
+    async def body() -> AsyncGenerator[bytes, None]:
+        async with aclosing(frames):
+            yield mjpeg.FIRST_DELIMITER + first
+            async for part in frames:
+                yield part
+
+    # X-Accel-Buffering: an nginx in front of us hands frames on as they come.
+    fields = [("content-type", mjpeg.CONTENT_TYPE), _NO_STORE, ("x-accel-buffering", "no")]
+    return HttpResponse(200, fields, body(), live=True)
+
+
+async def _frames(camera: Camera) -> AsyncGenerator[bytes, None]:
+    """Raises CameraError before the first frame only; ends when the camera is removed."""
+    with camera.feed.watch() as viewer:
+        yield (await viewer.first()).part
+        with suppress(CameraError):
+            while True:
+                yield (await viewer.next()).part
+
+
+def _parts(path: str) -> tuple[str, str, str | None]:
+    """``/cameras/nozzle/a/b``: cameras, nozzle, a/b. The last is None where there is no slash behind the second."""
+    first, _, below = path.lstrip("/").partition("/")
+    slug, slash, rest = below.partition("/")
+    return first, slug, rest if slash else None
+
+
+def _nginx_asks(target: str, query: str) -> str | None:
+    """``stream`` or ``snapshot``: what crowsnest's streamers have behind ``/webcam/``. None: something else."""
+    if target in ("stream", "snapshot"):
+        return target
+    action = next((item[7:] for item in query.split("&") if item.startswith("action=")), None)
+    return action if not target and action in ("stream", "snapshot") else None
