@@ -21,6 +21,9 @@ from klipper_router.config import Config
 from klipper_router.errors import ConfigError
 from klipper_router.gateway import forward, local, routes
 from klipper_router.gateway.access import Access, Client, host_name, load_api_key, save_api_key
+from klipper_router.gateway.cameras import passthrough
+from klipper_router.gateway.cameras.site import CameraSite
+from klipper_router.gateway.cameras.site import check as check_cameras
 from klipper_router.gateway.connection import Connection
 from klipper_router.gateway.forward import Forward
 from klipper_router.gateway.heads import RequestHead
@@ -104,6 +107,9 @@ class Gateway:
         site = self._site(route)
         if site is None:
             raise HttpError(404, "Not Found")
+        if isinstance(site, CameraSite) and (passed := await site.passed(route, head.query)):
+            await passthrough.serve(self.access, connection, head, client, passed)
+            return
         request = local.request_of(connection, head, client, route, ui)
         strict = route.kind is Kind.MOONRAKER
         await local.serve_site(self.access, connection, head, request, site, strict=strict)
@@ -197,6 +203,7 @@ def prepared(config: Config) -> Iterator[Prepared]:
     tls = tls_context("gateway", section.tls_certificate, section.tls_key) if section else None
     forward_tls = [tls_context(f"forward {n}", e.tls_certificate, e.tls_key) for n, e in config.forward.items()]
     access = make_access(config) if section else None
+    check_cameras(config.camera)
     with bound(places) as socks:
         listeners = [Listener(sock, name, tls) for sock, name in zip(socks, printers, strict=False)]
         targets = zip(socks[len(printers) :], config.forward.values(), forward_tls, strict=True)
@@ -225,25 +232,28 @@ async def _serve_http(
 ) -> None:
     section = router.config.gateway
     assert section is not None
-    gateway = Gateway(access, Sites())
-    gateway.configure(section, router.config.klippy)
-    server = Server(
-        gateway.dispatch,
-        max_connections=section.max_connections,
-        max_connections_per_client=section.max_connections_per_client,
-        access_log=section.access_log,
-    )
-    server.on_sweep.append(gateway.sweep)
+    async with trio.open_nursery() as nursery:
+        cameras = CameraSite(nursery)
+        gateway = Gateway(access, Sites(cameras=cameras), cameras)
+        server = Server(
+            gateway.dispatch,
+            max_connections=section.max_connections,
+            max_connections_per_client=section.max_connections_per_client,
+            access_log=section.access_log,
+        )
+        server.on_sweep.append(gateway.sweep)
 
-    def change() -> None:
-        gateway.configure(router.config.gateway or section, router.config.klippy)
+        def change() -> None:
+            gateway.configure(router.config.gateway or section, router.config.klippy)
+            cameras.configure(router.config.klippy, router.config.camera)
 
-    router.on_change.append(change)
-    try:
-        async with trio.open_nursery() as nursery:
+        change()
+        router.on_change.append(change)
+        try:
             await nursery.start(server.serve, listeners)
             scheme = "https" if section.tls_certificate else "http"
             log.info("the gateway serves on %s", ", ".join(f"{scheme}://{address}" for address in section.listen))
             task_status.started(gateway)
-    finally:
-        router.on_change.remove(change)
+            await trio.sleep_forever()
+        finally:
+            router.on_change.remove(change)

@@ -218,9 +218,11 @@ class Site(Protocol):
 
     async def websocket(self, socket: WebSocket) -> None:
         """Serve a WebSocket; it is closed when this returns. WebSocketClosed may pass through."""
+        return
 
     async def run(self) -> None:
         """Work beside the requests, if there is any: started with the site, cancelled when it is taken away."""
+        return
 
 
 class Rewriter(Protocol):

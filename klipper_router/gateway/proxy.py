@@ -192,4 +192,7 @@ async def _whole_body(connection: Connection, head: RequestHead) -> bytes:
 def _base(head: RequestHead, client: Client, route: Route) -> str:
     """By what the client reaches the printer, whichever UI it uses."""
     prefix = route.prefix.decode()
-    return f"{client.scheme}://{head.host.decode()}{prefix.removesuffix(f'/{route.ui}') if route.ui else prefix}"
+    scheme = client.scheme
+    if head.special.get(b"origin") == [b"https://" + head.host]:
+        scheme = "https"  # the page itself says so, though a proxy in front of us that we do not trust did TLS for it
+    return f"{scheme}://{head.host.decode()}{prefix.removesuffix(f'/{route.ui}') if route.ui else prefix}"

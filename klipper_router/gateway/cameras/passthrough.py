@@ -18,9 +18,9 @@ from klipper_router.gateway.access import Access, Client
 from klipper_router.gateway.cameras.address import CameraUrl
 from klipper_router.gateway.cameras.site import Passed
 from klipper_router.gateway.connection import Connection
+from klipper_router.gateway.header_rules import request_head, response_head
 from klipper_router.gateway.heads import RequestHead, ResponseHead
 from klipper_router.gateway.http import HttpError
-from klipper_router.gateway.proxy import request_head, response_head
 from klipper_router.gateway.transport import RECEIVE_BYTES, Transport, dial
 
 log = logging.getLogger("klipper_router.gateway.cameras")
@@ -85,12 +85,13 @@ async def _respond(connection: Connection, head: RequestHead, transport: Transpo
     """Raises HttpError, OSError of the client."""
 
     def make(response: ResponseHead) -> bytes:
-        response.fields = [
+        own = copy.copy(response)
+        own.fields = [
             (lower, name, _location(value, passed) if lower == b"location" else value)
             for lower, name, value in response.fields
             if lower not in _KEPT_FROM_CLIENTS
         ]
-        made = response_head(response, head, connection, b"")
+        made = response_head(own, head, connection, b"")
         return made if response.status == 101 else made[:-2] + SANDBOX + b"\r\n"
 
     try:

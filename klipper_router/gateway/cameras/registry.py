@@ -6,6 +6,7 @@ known yet. A configured camera goes before one of Moonraker's with the same name
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,8 @@ from klipper_router.gateway.cameras.address import CameraUrl, candidates
 from klipper_router.gateway.cameras.camera import Camera, CameraSpec, implied_snapshots
 from klipper_router.gateway.cameras.errors import CameraError
 from klipper_router.gateway.settings import CameraSection, Upstream
+
+log = logging.getLogger("klipper_router.gateway.cameras")
 
 ASK_AGAIN_S = 5.0
 ASK_S = 3.0
@@ -47,8 +50,13 @@ class PrinterCameras:
         return list((self._learnt | self._configured).values())
 
     def configure(self, sections: Mapping[str, CameraSection]) -> None:
-        """Take on the configuration's cameras of this printer, by name. Raises ValueError: an address is none."""
-        self._configured = {name: webcams.configured_spec(name, section) for name, section in sections.items()}
+        """Take on the configuration's cameras of this printer, by name; one whose address is none is left out."""
+        self._configured = {}
+        for name, section in sections.items():
+            try:
+                self._configured[name] = webcams.configured_spec(name, section)
+            except ValueError as error:
+                log.error("camera %s is left out: %s", name, error)
         self._close_changed()
 
     def learn(self, listed: list[Any], every: bool) -> dict[str, CameraSpec]:

@@ -17,18 +17,30 @@ from urllib.parse import unquote
 
 import trio
 
+from klipper_router.errors import ConfigError
 from klipper_router.gateway.cameras import mjpeg
 from klipper_router.gateway.cameras.address import WEBCAM_PORTS, CameraUrl, candidates
 from klipper_router.gateway.cameras.camera import Camera
 from klipper_router.gateway.cameras.errors import CameraError
+from klipper_router.gateway.cameras.frames import TextRewriter
 from klipper_router.gateway.cameras.registry import PrinterCameras
-from klipper_router.gateway.cameras.webcams import Webcams
+from klipper_router.gateway.cameras.webcams import MARKER, Webcams, configured_spec
 from klipper_router.gateway.http import HttpError, HttpRequest, HttpResponse, Site
+from klipper_router.gateway.routes import Route
 from klipper_router.gateway.settings import CameraSection, KlippyOptions
 
 # Until the first frame; afterwards nothing is too late.
 FIRST_FRAME_S = 12.0
 _NO_STORE = ("cache-control", "no-store")
+
+
+def check(cameras: Mapping[str, CameraSection]) -> None:
+    """Raises ConfigError for a camera whose address is none."""
+    for title, section in cameras.items():
+        try:
+            configured_spec(title, section)
+        except ValueError as error:
+            raise ConfigError(f"[camera {title}] {error}") from None
 
 
 class Passed(NamedTuple):
@@ -49,10 +61,7 @@ class CameraSite(Site):
         self._printers: dict[str, PrinterCameras] = {}
 
     def configure(self, printers: Mapping[str, KlippyOptions], cameras: Mapping[str, CameraSection]) -> None:
-        """Take on a configuration. ``cameras`` are named ``PRINTER NAME``. Raises ValueError: an address is none.
-
-        The streams of cameras that are as they were go on.
-        """
+        """Take on a configuration; ``cameras`` are named ``PRINTER NAME``. Streams of unchanged cameras go on."""
         before, self._printers = self._printers, {}
         for name, options in printers.items():
             moonraker = options.moonraker.upstream if options.moonraker else None
@@ -71,10 +80,17 @@ class CameraSite(Site):
         """The cameras of a printer, None if there is no such printer."""
         return self._printers.get(printer)
 
-    def webcams(self, printer: str, base: str) -> Webcams:
-        """The rewriting of Moonraker's webcams for a client that reaches the printer at ``base``."""
-        cameras = self._printers[printer]
-        return Webcams(base, cameras.learn, cameras.specs)
+    def for_webcams(self, printer: str, base: str) -> Webcams | None:
+        """See `http.Rewriters`."""
+        cameras = self._printers.get(printer)
+        return Webcams(base, cameras.learn, cameras.specs) if cameras else None
+
+    def for_websocket(self, printer: str, base: str) -> tuple[TextRewriter, TextRewriter] | None:
+        """See `http.Rewriters`."""
+        webcams = self.for_webcams(printer, base)
+        if webcams is None:
+            return None
+        return TextRewriter(webcams.to_moonraker, MARKER), TextRewriter(webcams.from_moonraker, MARKER)
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
         """Raises HttpError."""
@@ -92,12 +108,13 @@ class CameraSite(Site):
         except trio.TooSlowError:
             raise HttpError(504, f"camera {camera.spec.name} sends no picture") from None
 
-    async def passed(self, printer: str, prefix: str, raw_path: str, query: str) -> Passed | None:
-        """What a request below a printer means if it is a camera's server's to answer; None: it is ours."""
-        cameras = self._printers.get(printer)
-        first, slug, rest = _parts(raw_path)
+    async def passed(self, route: Route, raw_query: bytes) -> Passed | None:
+        """What a request is if a camera's own server is to answer it; None: it is ours."""
+        cameras = self._printers.get(route.printer or "")
         if cameras is None:
             return None
+        prefix, query = route.prefix.decode("latin-1"), raw_query.decode("latin-1")
+        first, slug, rest = _parts(route.rest.decode("latin-1"))
         if first in WEBCAM_PORTS:
             target = f"{slug}/{rest}" if rest is not None else slug
             if _nginx_asks(target, query):
