@@ -257,3 +257,5 @@ async def _serve_http(
             await trio.sleep_forever()
         finally:
             router.on_change.remove(change)
+            for proxy in gateway.proxies.values():
+                proxy.close()
