@@ -159,8 +159,8 @@ async def test_a_vanished_viewer_frees_its_place(tmp_path: Path) -> None:
             feed = await feed_of(cameras)
             assert feed.viewers == 1
         with trio.fail_after(WITHIN_S):
-            while feed.viewers:
-                await trio.sleep(0.05)  # noqa: ASYNC110 (nothing tells of it)
+            while feed.viewers:  # noqa: ASYNC110 (nothing tells of it)
+                await trio.sleep(0.05)
         assert feed.running
 
 
