@@ -93,6 +93,7 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
     watch.add_argument("--interval", metavar="S", type=_seconds, default=1.0, help="seconds between looks (default: 1)")
     call.add_argument("method", metavar="METHOD", help="for example router/printers/list")
     call.add_argument("params", metavar="JSON", nargs="?", default="{}", help='for example \'{"target": "main"}\'')
+    call.add_argument("--raw", action="store_true", help="print a result that is a text as it is, not as JSON")
     call.add_argument("--timeout", metavar="S", type=_seconds, help="give up after S seconds (default: never)")
     demo = commands.add_parser("demo", help="three virtual printers and a router: a print, told as a timeline")
     demo.add_argument("-v", "--verbose", action="store_true", help="show each route as well")
@@ -202,6 +203,9 @@ def _call(options: argparse.Namespace) -> int:
         print(f"klipper-router: the parameters are no JSON ({error}): {options.params[:1000]}", file=sys.stderr)
         return 2
     result = client.call(_sock(options), options.method, params, options.timeout)
+    if options.raw and isinstance(result, str):
+        print(result, end="" if result.endswith("\n") else "\n")
+        return 0
     print(json.dumps(result, indent=2, ensure_ascii=False))
     return 0
 

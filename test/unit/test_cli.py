@@ -21,6 +21,7 @@ import pytest
 
 from klipper_router import __version__, framing
 from klipper_router.cli import main
+from klipper_router.status import Traffic
 
 COMMANDS = ["run", "check", "status", "watch", "call", "demo", "test", "virtual"]
 WITH_CONFIG = [[], ["run"], ["check"], ["status"], ["watch"], ["call", "info"]]
@@ -395,9 +396,22 @@ def test_status_prints_a_table_of_the_printers(peer: Peer, capsys: Captured, mon
         "state": "disconnected",
         "state_message": "No such file",
     }
-    peer.says({"id": 1, "result": {"printers": [{**printer, "subscriptions": 3, "queue": 2}]}})
+    counts = {name: 7 for name in Traffic.__struct_fields__}
+    stats = {"led": {**counts, "callback_latency": {"p50_s": 0.001, "p99_s": 0.25}}}
+    answers = {
+        b"router/printers/list": {"printers": [{**printer, "subscriptions": 3, "queue": 2}]},
+        b"router/stats": {"printers": stats, "suspended": ["led router/event/trigger x"]},
+    }
+
+    def answer() -> bytes:
+        (result,) = [result for method, result in answers.items() if method in peer.requests[-1]]
+        return json.dumps({"id": 1, "result": result}).encode() + b"\x03"
+
+    peer.answer = answer
     assert main(["status", "--sock", str(peer.path)]) == 0
     out, err = capsys.readouterr()
+    assert re.search(r"led\s+7/7\s+7/7\s+7\s+14\s+7\s+7\s+14\s+7\s+1/250", out)
+    assert "suspended, looks like a loop: led router/event/trigger x" in out
     assert re.search(r"led\s*│ no\s*│ no\s*│ disconnected\s*│\s*3\s*│\s*2\s*│ No such file\s*│", out)
     assert err == ""
 
@@ -441,3 +455,12 @@ def test_a_closed_stdout_is_no_obstacle(config: str) -> None:
     command = f'exec "{sys.executable}" -m klipper_router check -c "{config}" >&-'
     ended = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, check=False)
     assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def test_raw_prints_a_text_as_it_is_and_anything_else_as_json(peer: Peer, capsys: Captured) -> None:
+    peer.says({"id": 1, "result": "a 1\nb 2\n"})
+    assert main(["call", "--sock", str(peer.path), "--raw", "x"]) == 0
+    assert capsys.readouterr().out == "a 1\nb 2\n"
+    peer.says({"id": 1, "result": {"a": 1}})
+    assert main(["call", "--sock", str(peer.path), "--raw", "x"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"a": 1}
