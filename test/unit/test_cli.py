@@ -396,7 +396,7 @@ def test_status_prints_a_table_of_the_printers(peer: Peer, capsys: Captured, mon
         "state": "disconnected",
         "state_message": "No such file",
     }
-    counts = {name: 7 for name in Traffic.__struct_fields__}
+    counts = dict.fromkeys(Traffic.__struct_fields__, 7)
     stats = {"led": {**counts, "callback_latency": {"p50_s": 0.001, "p99_s": 0.25}}}
     answers = {
         b"router/printers/list": {"printers": [{**printer, "subscriptions": 3, "queue": 2}]},
