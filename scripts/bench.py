@@ -1,0 +1,17 @@
+#!/usr/bin/env python3
+"""Measure what the router costs, against its aims and against what one would use instead.
+
+    scripts/bench.py [--quick] [--case NAME …] [--json FILE] [--runs 3 --write-docs]
+
+All of it is in the folder bench/ beside this file; docs/performance.md says how to read the figures.
+"""
+
+from __future__ import annotations
+
+import sys
+
+# Beside this file both `bench.py` and `bench/` are there; Python takes the folder first.
+from bench.command import main
+
+if __name__ == "__main__":
+    sys.exit(main())
