@@ -55,10 +55,13 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there, too")
     parser.add_argument("--from", dest="from_file", type=Path, metavar="FILE", help="measure nothing, read that --json")
     parser.add_argument("--write-docs", action="store_true", help="write tables and plots of docs/performance.md")
+    parser.add_argument("--tree", type=Path, metavar="DIR", help="measure the router of another checkout")
     return parser.parse_args(argv)
 
 
 def _measure(options: argparse.Namespace) -> Results:
+    if options.tree:
+        machine.tree = options.tree.resolve()
     if not machine.settle_on_load_core():
         print("(no permission to raise the priority: other processes disturb more)", file=sys.stderr)
     if machine.LOAD_CORE == machine.MEASURED_CORE:

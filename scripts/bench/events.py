@@ -14,7 +14,7 @@ PRINTERS = 3
 RATES_HZ = (50.0, 100.0, 200.0)
 
 
-@case("events", "An event with 10 handlers on 3 printers, triggered by a macro")
+@case("events", "An event with 10 handlers on 3 printers, triggered by a client")
 def events(effort: Effort) -> Iterator[Figure]:
     """Linear: four times the events cost four times the CPU, ten handlers ten times what one does, or less."""
     seconds = effort.of(4, 1)

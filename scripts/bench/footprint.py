@@ -7,9 +7,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
-from bench import peers
+from bench import machine, peers
 from bench.cases import Effort, Figure, Skipped, at_most, case
 from bench.machine import MEASURED_CORE, folder, measured, remote, until
 from bench.rounds import interleaved
@@ -86,5 +85,5 @@ def _python_s(code: str) -> float:
     """Seconds that a Python takes for this, end included."""
     begun = time.perf_counter()
     command = ["taskset", "-c", str(MEASURED_CORE), sys.executable, "-c", code]
-    subprocess.run(command, check=True, env={"PYTHONPATH": str(Path(__file__).parents[2])})
+    subprocess.run(command, check=True, env={"PYTHONPATH": str(machine.tree), "PYTHONSAFEPATH": "1"})
     return time.perf_counter() - begun

@@ -14,8 +14,8 @@ import time
 from bench.standin import END, RECEIVE_BYTES, Connection, Klippys, frame, remote_call
 
 SCRIPT = "SET_LED LED=strip RED=1 GREEN=0.5 BLUE=0"
-# So many scripts are on their way at most: less than the router's queue and than a socket's buffer hold.
-FLIGHT = 256
+# So many scripts are on their way at most: less than a client of the router may have, and than a socket's buffer holds.
+FLIGHT = 160
 BATCH = 32
 TIMEOUT_S = 30.0
 
@@ -23,6 +23,11 @@ TIMEOUT_S = 30.0
 def call_frame(script: str = SCRIPT) -> bytes:
     """What A sends when its macro runs a script on B."""
     return remote_call("router/gcode/script", target="b", script=script)
+
+
+def client_frame(script: str = SCRIPT) -> bytes:
+    """The same from a client of the router's socket, which wants no answer, as a macro gets none."""
+    return frame({"method": "router/gcode/script", "params": {"target": "b", "script": script}})
 
 
 def request_frame(script: str = SCRIPT) -> bytes:
@@ -36,6 +41,7 @@ class Pair(Klippys):
     def __init__(self, folder: str) -> None:
         super().__init__(folder, ["a", "b"])
         gc.disable()  # no pause of ours in the figures
+        self._client: socket.socket | None = None
 
     def join(self) -> None:
         """No relay at all: A and B are the two ends of one socket. What is measured then is this load itself."""
@@ -62,11 +68,17 @@ class Pair(Klippys):
                 time.sleep(pause_s)
         return samples
 
-    def throughput(self, count: int, parses: bool, answers: bool) -> float:
+    def connect(self, path: str) -> None:
+        """Let A's scripts come from a client of the router's socket: so many a second from macros would be a loop."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.connect(path)
+        self._client = sock
+
+    def throughput(self, count: int, answers: bool) -> float:
         """Seconds until B has got ``count`` scripts, sent by A in batches; B answers each, if ``answers``."""
-        a, b = self.links["a"].sock, self.links["b"].sock
+        a, b = self._client or self.links["a"].sock, self.links["b"].sock
         self._drain()
-        batch = (call_frame() if parses else request_frame()) * BATCH
+        batch = (client_frame() if self._client else call_frame()) * BATCH
         sent = received = 0
         begun = b""
         start = time.perf_counter()
