@@ -24,12 +24,13 @@ from klipper_router import __version__, messages
 from klipper_router.callers import Caller, Parameters, Request
 from klipper_router.errors import CallError, ProtocolError, RouterError
 from klipper_router.framing import FrameSplitter, TooLong
-from klipper_router.link import RECEIVE_BYTES, Outbox
+from klipper_router.link import Outbox
 from klipper_router.messages import ObjectsSubscribeParams
 from klipper_router.printer import Printer
 from klipper_router.router import Router
 from klipper_router.status_feed import STATUS_METHOD
 from klipper_router.subscriptions import Subscription, Values
+from klipper_router.unix_stream import RECEIVE_BYTES, UnixStream
 
 log = logging.getLogger("klipper_router.api")
 
@@ -64,7 +65,7 @@ class Client:
         self._stream = stream
         self._counters = router.client_counters
         self._name = f"client {next(_client_numbers)}{peer}"
-        self._outbox = Outbox(MAX_CLIENT_OUTBOX_BYTES)
+        self._outbox = Outbox(MAX_CLIENT_OUTBOX_BYTES, getattr(stream, "send_now", None))
         self._under_way = 0
         self._all_answered = trio.Event()
         self._following = False  # while a subscription is made: what is known already goes into the answer
@@ -248,7 +249,9 @@ async def serve(router: Router, sock: trio.socket.SocketType) -> None:
     """Serve all clients, for ever."""
     clients = trio.CapacityLimiter(MAX_CLIENTS)
 
-    async def serve_one(stream: trio.SocketStream) -> None:
+    async def serve_one(accepted: trio.SocketStream) -> None:
+        peer = _peer(accepted.socket)
+        stream = UnixStream(socket.socket(fileno=accepted.socket.detach()))
         try:
             clients.acquire_nowait()
         except trio.WouldBlock:
@@ -262,7 +265,7 @@ async def serve(router: Router, sock: trio.socket.SocketType) -> None:
         router.client_counters.connections += 1
         router.clients += 1
         try:
-            await Client(router, stream, _peer(stream.socket)).serve()
+            await Client(router, stream, peer).serve()
         finally:
             router.clients -= 1
             clients.release()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
@@ -20,10 +19,10 @@ from klipper_router import messages
 from klipper_router.counters import PrinterCounters
 from klipper_router.errors import CallError, KlipperError, LinkLost, ProtocolError, RouterError
 from klipper_router.framing import FrameSplitter, TooLong
+from klipper_router.unix_stream import RECEIVE_BYTES, connect
 
 log = logging.getLogger("klipper_router.link")
 
-RECEIVE_BYTES = 65536
 # A Klippy that does not read for long has this much waiting for it, then callers get an error.
 MAX_OUTBOX_BYTES = 16 * 1024 * 1024
 MAX_CALLS_UNDER_WAY = 1000
@@ -34,30 +33,22 @@ OnAnswer = Callable[[Answer], None]
 OnMessage = Callable[[messages.FromKlippy], None]
 Dial = Callable[[str], Awaitable[trio.abc.Stream]]
 
+dial_unix: Dial = connect
+
 _FRAME = msgspec.json.Decoder(messages.FromKlippy)
 _ERROR = msgspec.json.Decoder(messages.ErrorBody)
 
 
-async def dial_unix(path: str) -> trio.SocketStream:
-    """Connect to a Unix socket. Raises OSError."""
-    sock = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        await sock.connect(path)
-        # Klippy listens with backlog 1. When it is full, connect() gives EAGAIN, which trio 0.35 takes for "under
-        # way" and then for success; only a connected socket has a peer.
-        sock.getpeername()
-    except BaseException:
-        sock.close()
-        raise
-    return trio.SocketStream(sock)
-
-
 class Outbox:
-    """Frames that wait for one stream's writer; what waits is sent in one go."""
+    """What one stream is to be sent. What the stream does not take at once waits for its writer, and goes in one go.
 
-    def __init__(self, max_bytes: int) -> None:
+    ``send_now``: see `UnixStream.send_now`; None: everything goes by way of the writer.
+    """
+
+    def __init__(self, max_bytes: int, send_now: Callable[[bytes], int] | None = None) -> None:
         self.max_bytes = max_bytes
-        self.size_bytes = 0
+        self.size_bytes = 0  # not sent yet, the writer's send under way included
+        self._send_now = send_now
         self._frames: list[bytes] = []
         self._filled = trio.Event()
         self._drained = trio.Event()
@@ -69,8 +60,13 @@ class Outbox:
             await self._drained.wait()
 
     def put(self, frame: bytes) -> bool:
-        """Queue a frame; False when there is no room for it, and it was not taken."""
-        if self.size_bytes + len(frame) > self.max_bytes and self._frames:
+        """Send a frame, or queue what of it must wait; False when there is no room for it, and it was not taken."""
+        if not self.size_bytes and self._send_now is not None:
+            sent = self._send_now(frame)
+            if sent == len(frame):
+                return True
+            frame = frame[sent:]
+        elif self.size_bytes + len(frame) > self.max_bytes and self._frames:
             return False
         self.size_bytes += len(frame)
         self._frames.append(frame)
@@ -100,7 +96,7 @@ class Link:
         self.counters = counters or PrinterCounters()
         self._stream = stream
         self._on_message = on_message
-        self._outbox = Outbox(MAX_OUTBOX_BYTES)
+        self._outbox = Outbox(MAX_OUTBOX_BYTES, getattr(stream, "send_now", None))
         self._ids = itertools.count(1)
         self._waiting: dict[int, OnAnswer] = {}
         self.lost: LinkLost | None = None

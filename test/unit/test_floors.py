@@ -24,6 +24,7 @@ PLAN: tuple[tuple[int, str], ...] = (
     (1, "messages config_text console printer_state script_queue events"),
     (1, "config subscriptions counters loop_guard"),
     (1, "policy"),
+    (2, "unix_stream"),
     (2, "link"),
     (3, "status_feed"),
     (3, "printer"),
