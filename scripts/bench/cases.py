@@ -16,7 +16,7 @@ MODULES = (
     "bench.status",
     "bench.footprint",
     "bench.events",
-    # "bench.growth",
+    "bench.growth",
 )
 
 
