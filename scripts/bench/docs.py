@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 from pathlib import Path
+from typing import Any
 
 from bench import report
 from bench.cases import Curve, Figure
@@ -54,10 +55,11 @@ def _row(figure: Figure) -> str:
 
 def draw(curves: list[Curve], file: Path) -> None:
     """All curves, one plot for each kind. Raises ImportError without matplotlib."""
-    matplotlib = importlib.import_module("matplotlib")  # only here, and by name: nothing else needs it, mypy neither
+    # By name: nothing else needs it, and mypy shall not either.
+    matplotlib: Any = importlib.import_module("matplotlib")
     matplotlib.use("svg")
     matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "bench", "font.size": 9}
-    pyplot = importlib.import_module("matplotlib.pyplot")
+    pyplot: Any = importlib.import_module("matplotlib.pyplot")
     plots = [name for name in PLOTS if any(curve.plot == name for curve in curves)]
     columns = 2
     figure, grid = pyplot.subplots(-(-len(plots) // columns), columns, figsize=(8.5, 2.7 * -(-len(plots) // columns)))
