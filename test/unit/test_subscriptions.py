@@ -238,8 +238,7 @@ class KlipperAndFollowers(RuleBasedStateMachine):
         """Looked at without taking: what is pending and differs from what was delivered is what should be told."""
         for follower in self.followers.values():
             if follower.is_served:
-                subscription = follower.subscription
-                pending = {k: v for k, v in subscription._pending.items() if subscription._delivered.get(k) != v}
+                pending = follower.subscription.peek()
                 assert {k: json.loads(v) for k, v in pending.items()} == self.news_of(follower)
 
     @invariant()
