@@ -32,7 +32,7 @@ class EncodeError(ValueError):
 def decode(frame: bytes) -> dict[str, Any]:
     """One JSON object. Raises FrameError for anything else."""
     try:
-        value = json.loads(frame.decode(), parse_constant=_refuse_constant)
+        value = json.loads(frame.decode(), parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as e:
         raise FrameError(str(e)) from None
     if not isinstance(value, dict):
@@ -59,6 +59,13 @@ def encode(value: object) -> bytes:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise FrameError(f"JSON is malformed: {name}")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number - number != 0.0:
+        raise FrameError(f"Number out of range: {text}")
+    return number
 
 
 def _plain(value: object) -> object:

@@ -11,7 +11,18 @@ from klipper_router.virtual import wire
 
 @pytest.mark.parametrize(
     "frame",
-    [b"", b"x", b"[1]", b'"text"', b"{", b'{"a": NaN}', b'{"a": Infinity}', b'{"a": "\\ud800"}', b'{"a": "\xff"}'],
+    [
+        b"",
+        b"x",
+        b"[1]",
+        b'"text"',
+        b"{",
+        b'{"a": NaN}',
+        b'{"a": Infinity}',
+        b'{"a": 1e400}',
+        b'{"a": "\\ud800"}',
+        b'{"a": "\xff"}',
+    ],
 )
 def test_what_is_no_json_object_is_refused(frame: bytes) -> None:
     with pytest.raises(wire.FrameError):
