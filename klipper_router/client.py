@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -47,14 +48,19 @@ def _call(sock_path: str, method: str, params: Any, timeout_s: float | None) -> 
         sock.connect(sock_path)
         with contextlib.suppress(BrokenPipeError):  # refused at once; why can be read
             sock.sendall(request)
-        splitter = FrameSplitter()
-        while data := sock.recv(65536):
-            for frame in splitter.feed(data):
-                if isinstance(frame, TooLong):
-                    raise ProtocolError(f"the answer has {frame.size_bytes} bytes, too many", frame.head)
-                answer = messages.decode(frame, _ANSWER)
-                if answer.error is not None:  # with our id, or with none when it did not get that far
-                    raise CallError(answer.error.message)
-                if answer.id == 1 and answer.result is not msgspec.UNSET:
-                    return answer.result
-        raise ProtocolError("the router closed the connection without an answer")
+        return _result(lambda: sock.recv(65536))
+
+
+def _result(receive: Callable[[], bytes]) -> Any:
+    """The result of request 1 in what is received, piece by piece."""
+    splitter = FrameSplitter()
+    while data := receive():
+        for frame in splitter.feed(data):
+            if isinstance(frame, TooLong):
+                raise ProtocolError(f"the answer has {frame.size_bytes} bytes, too many", frame.head)
+            answer = messages.decode(frame, _ANSWER)
+            if answer.error is not None:  # with our id, or with none when it did not get that far
+                raise CallError(answer.error.message)
+            if answer.id == 1 and answer.result is not msgspec.UNSET:
+                return answer.result
+    raise ProtocolError("the router closed the connection without an answer")

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from klipper_router.console import MAX_LINES, Console
 
+from .harmless import run_as_the_router_does
 from .klipper_model import VERSIONS, Klipper, Version
 from .nasty import VALUES
-from .test_gcode import run_as_the_router_does
 
 
 def test_what_was_shown_waits_no_more() -> None:

@@ -12,22 +12,12 @@ from hypothesis import strategies as st
 from klipper_router import gcode
 from klipper_router.gcode import Script
 
-from .klipper_model import VERSIONS, Klipper, Ran, Version, is_traditional
+from .harmless import run_as_the_router_does
+from .klipper_model import VERSIONS, Klipper, Version, is_traditional
 from .nasty import NASTY, VALUES
 
 KEYS = st.from_regex(r"[A-Z_][A-Z0-9_]{0,8}", fullmatch=True)
 COMMANDS = st.sampled_from(["ON_STATUS", "on_status", "_HIDDEN", "REC2"])
-
-
-def run_as_the_router_does(version: Version, script: Script) -> tuple[list[Ran], str | None, bool]:
-    """What ran, the error, and whether the plain spelling was needed: the exact one first, the rest after a refusal."""
-    klipper = Klipper(version)
-    first = klipper.run(script.exact)
-    rest = script.after_malformed(first.error) if first.error is not None else None
-    if rest is None:
-        return first.ran, first.error, False
-    again = klipper.run(rest)
-    return first.ran + again.ran, again.error, True
 
 
 @given(COMMANDS, st.dictionaries(KEYS, VALUES, max_size=5))
