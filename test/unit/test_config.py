@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from klipper_router.config import Config, KlippySection, RouterSection, load
 from klipper_router.errors import ConfigError
+from klipper_router.gcode import parameter_name
 
 MAIN = "[klippy main]\nsock: /tmp/main.sock\n"
 
@@ -118,6 +123,77 @@ def test_yaml_words_and_numbers_stay_text(files: Files) -> None:
 def test_tilde_alone_is_home_in_yaml_too(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/pi")
     assert files.load("klippy: {main: {sock: ~}}", name="r.yaml").klippy["main"].sock == "/home/pi"
+
+
+# Any configuration
+
+LINE_CHARACTERS = st.sampled_from("abM118 =:;#[]{}'\"\\,*-~|&!%@`?<>é😀\xa0\t")
+# A line of a value that means the same in Klipper's writing: no comment in it, no space around it.
+LINES = st.text(LINE_CHARACTERS, min_size=1, max_size=12).filter(
+    lambda line: line.strip() == line and not re.search(r"(^|\s)[#;]", line)
+)
+BLOCKS = st.lists(LINES | st.just(""), max_size=4).map("\n".join).map(str.strip)
+NAMES = st.lists(
+    st.from_regex(r"[a-z][a-zA-Z0-9_-]{0,5}", fullmatch=True), min_size=1, max_size=4, unique_by=parameter_name
+)
+SOCKS = st.text(st.sampled_from("abc/ =:;#[]'\"\\é"), max_size=8).filter(
+    lambda text: text.strip() == text and not re.search(r"(^|\s)[#;]", text)
+)
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> Config:
+    klippy = {
+        name: KlippySection(sock=f"/{number}/{draw(SOCKS)}".rstrip("/"), on_connect=draw(BLOCKS))
+        for number, name in enumerate(draw(NAMES))
+    }
+    default = draw(st.none() | st.sampled_from(sorted(klippy)))
+    return Config(router=RouterSection(sock="/router", default_instance=default), klippy=klippy)
+
+
+def options(section: msgspec.Struct) -> dict[str, str]:
+    return {key: value for key, value in msgspec.structs.asdict(section).items() if value is not None}
+
+
+def in_klippers_writing(config: Config, sign: str) -> list[str]:
+    """A text for each section."""
+    sections = {"router": config.router} | {f"klippy {name}": section for name, section in config.klippy.items()}
+    return [
+        f"[{title}]\n"
+        + "".join(f"{key}{sign}{indented(value)}\n" for key, value in options(section).items())
+        + "# the end\n\n"
+        for title, section in sections.items()
+    ]
+
+
+def indented(value: str) -> str:
+    return "\n  " + value.replace("\n", "\n  ") if "\n" in value else value
+
+
+def in_yaml(config: Config) -> str:
+    klippy = {name: options(section) for name, section in config.klippy.items()}
+    text: str = yaml.safe_dump({"router": options(config.router), "klippy": klippy}, sort_keys=False)
+    return text
+
+
+def normal(config: Config) -> Config:
+    """Paths as they are after loading."""
+    socks = {name: os.path.normpath(section.sock) for name, section in config.klippy.items()}
+    klippy = {n: KlippySection(sock=socks[n], on_connect=s.on_connect) for n, s in config.klippy.items()}
+    return Config(router=config.router, klippy=klippy)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(config=configs(), sign=st.sampled_from([": ", " = ", ":", "="]), cut=st.integers(0, 5))
+def test_what_was_written_is_what_is_read_in_either_writing_and_in_any_files(
+    tmp_path: Path, config: Config, sign: str, cut: int
+) -> None:
+    files, sections = Files(tmp_path), in_klippers_writing(config, sign)
+    expected = normal(config)
+    assert files.load("".join(sections)) == expected
+    assert files.load(in_yaml(config), name="r.yaml") == expected
+    here, elsewhere = "".join(sections[:cut]), "".join(sections[cut:])
+    assert files.load(f"{here}[include more.cfg]\n", {"more.cfg": elsewhere}) == expected
 
 
 # Includes

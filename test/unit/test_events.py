@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -20,6 +22,9 @@ from klipper_router.events import (
     parse_context,
 )
 from klipper_router.template import Template
+
+from .klipper_model import Klipper
+from .nasty import VALUES
 
 CALLERS = st.sampled_from(["main", "led", "client"])
 EVENTS = st.sampled_from(["router/ready", "led/status_ready", ""])
@@ -84,6 +89,44 @@ def test_one_caller_cannot_fill_the_memory_and_others_are_not_held_up() -> None:
     assert registry.handlers("event 0") == [("main", FrameHandler({}))]
     registry.subscribe("led", "one more", "FOO", handler)
     assert registry.handlers("one more") == [("led", handler)]
+
+
+KEYS = st.text(st.characters(exclude_characters=",="), min_size=1, max_size=6).map(str.strip).filter(bool)
+TEXTS = st.text(st.characters(exclude_characters=","), max_size=8).map(str.strip)
+SPACES = st.sampled_from(["", " ", "\t", "\n "])
+
+
+@given(st.dictionaries(KEYS, TEXTS, max_size=4), SPACES, st.sampled_from([",", ", ", ",,", " , "]))
+def test_a_context_written_as_text_is_read_as_it_was_meant(values: dict[str, str], space: str, comma: str) -> None:
+    text = comma.join(f"{space}{key}{space}={space}{value}{space}" for key, value in values.items())
+    assert parse_context(text) == values
+    assert list(parse_context(text)) == list(values)
+
+
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | VALUES,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(st.dictionaries(st.from_regex(r"[A-Z_]{1,3}", fullmatch=True), JSON_VALUES, max_size=3))
+def test_a_contexts_values_arrive_as_the_parameters_of_one_command(context: dict[str, Any]) -> None:
+    (ran,) = Klipper("v0.13").run(Template("CALLBACK").fill(context_texts(context)).exact).ran
+    assert ran.command == "CALLBACK"
+    assert ran.parameters.keys() == context.keys()
+    for key, value in context.items():
+        text = ran.parameters[key]
+        if isinstance(value, str):
+            assert text == value.replace("\n", " ")
+        elif value is None or isinstance(value, bool):
+            assert text == str(value)
+        else:
+            assert json.loads(text) == value
 
 
 @pytest.mark.parametrize(
