@@ -58,10 +58,10 @@ class OnlyId(Struct):
 
 
 class ToKlippy(Struct, omit_defaults=True):
-    """A request of ours to Klippy."""
+    """A request of ours to Klippy. Id and method are always there: Klippy gives no answer to a frame without."""
 
-    id: int | None = None
-    method: str = ""
+    id: int
+    method: str
     params: Any = None
 
 

@@ -1,8 +1,9 @@
 """The requests of API clients: whoever may open the router's socket may send anything.
 
 Invariant: nothing escapes, nothing is fenced off; each request with an id gets exactly one result or error with that
-id, each frame that is no request one error, a request without an id nothing; all that the client is sent is JSON; every
-frame that goes to any printer is a request that Klipper reads.
+id, each frame that is no request one error, a request without an id nothing; all that the client is sent is JSON;
+every frame that goes to any printer is a request that Klipper reads; no printer is stopped, and led runs nothing that
+its configuration denies.
 Input: the first byte is how large the pieces are; the rest is the client's stream.
 """
 
@@ -31,7 +32,16 @@ WORDS = (
     *(b'"router/objects/subscribe"', b'"router/printers/list"', b'"objects":{"print_stats":["state"]}', b'"params":{'),
     *(b'"response_template":{"method":"x"}', b'"event":"e"', b'"context":{"a":1}', b'"wait":5', b'"target":"off"'),
     *(b'"callback_type":"webhook"', b'"callback_target":"main"', b'"gcode":"FOO A={a}"', b"}}\x03", b"NaN", b"1e400"),
-    *(b"99999999999999999999", b"\\ud800", b"\xff", b"[[[["),
+    *(
+        b"99999999999999999999",
+        b"\\ud800",
+        b"\xff",
+        b"[[[[",
+        b'"script":"M112"',
+        b'"emergency_stop"',
+        b'"SET_PIN"',
+        b'"router/stats"',
+    ),
 )
 
 
@@ -103,6 +113,11 @@ def one_input(data: bytes) -> None:
     if asked.certain:
         assert answered.total() <= asked.frames - asked.without_id <= answered.total() + late
         assert (asked.ids - answered).total() <= late
+    for klippy in rig.klippys.values():
+        assert "emergency_stop" not in klippy.called
+    for ran in rig.klippys["led"].ran:
+        assert ran.command != "M112"
+        assert not ran.command.startswith("SET_")
     rig.router.drop(client)
     rig.settle()
     assert all(not len(printer.feed.following) for printer in rig.router.printers.values())

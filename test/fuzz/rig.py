@@ -1,6 +1,7 @@
 """A whole router without sockets or tasks: every coroutine that is needed here finishes without waiting.
 
-Two Klippys are connected and ready, ``main`` and ``led``; ``off`` is not connected. What the router sends to a Klippy
+Two Klippys are connected and ready, ``main`` and ``led``; ``off`` is not connected. Nobody but led may run M112 or
+SET_… on led. What the router sends to a Klippy
 is checked to be a request that Klipper reads, and answered when `Rig.settle` is called; scripts are run by the model
 of Klipper. An internal error that the router has fenced off is raised here.
 """
@@ -99,6 +100,7 @@ class FakeKlippy:
         self.name = printer.name
         self.link = SyncLink(self, printer._on_message, pieces)
         self.ran: list[Ran] = []
+        self.called: set[str] = set()
         self.scripts: list[str] = []
         self.answer_to_anything: Any = {}
         self._gcode = Klipper("v0.12" if old else "v0.13")
@@ -117,6 +119,7 @@ class FakeKlippy:
         self.link._stream = stream
 
     def _answer(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        self.called.add(method)
         match method:
             case "info":
                 return {"result": {"state": "ready", "state_message": "Printer is ready", "software_version": "v0"}}
@@ -150,7 +153,7 @@ class Rig:
         names = ("main", "led", "off")
         config = Config(
             router=RouterSection(sock="/router", default_instance="main"),
-            klippy={name: KlippySection(sock=f"/{name}", on_connect="M118 hello") for name in names},
+            klippy={name: _section(name) for name in names},
         )
         self.router = Router(config, dial=_nobody, methods=METHODS)
         self.klippys = {
@@ -185,6 +188,11 @@ class Rig:
 
     def client(self, pieces: Sequence[bytes]) -> api_socket.Client:
         return api_socket.Client(self.router, Pieces(pieces))
+
+
+def _section(name: str) -> KlippySection:
+    denied = ["M112", "SET_*"] if name == "led" else []
+    return KlippySection(sock=f"/{name}", on_connect="M118 hello", deny_gcode=denied)
 
 
 async def _nobody(path: str) -> NoReturn:
