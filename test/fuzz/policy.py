@@ -29,7 +29,7 @@ WORDS = (
     b"\xc5\xbf",
 )
 
-ALLOWED = (None, ["M117", "SET_*", "G1"], ["*"], [])
+ALLOWED: tuple[list[str] | None, ...] = (None, ["M117", "SET_*", "G1"], ["*"], [])
 DENIED: tuple[list[str], ...] = ([], ["M112", "SET_PIN"], ["m1*"], ["G[01]", "?112"])
 
 
