@@ -93,7 +93,7 @@ def as_text(id_: Any) -> str:
     return json.dumps(id_, ensure_ascii=False).encode("utf-8", "replace").decode()
 
 
-def one_input(data: bytes) -> None:
+async def one_input(data: bytes) -> None:
     size, stream = max(1, data[0] if data else 1), data[1:]
     rig = Rig()
     client = rig.client([stream[begin : begin + size] for begin in range(0, len(stream), size)])

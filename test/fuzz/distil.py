@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any
 
 import trio
 
+from test.fuzz.rig import finish
+
 CORPUS = Path(__file__).parent / "corpus"
 # 10 targets share 200 kB.
 MAX_BYTES = 20_000
@@ -24,7 +27,7 @@ MAX_BYTES = 20_000
 Jump = tuple[str, int, int]
 
 
-def jumps_of(one_input: Callable[[bytes], None], data: bytes) -> set[Jump]:
+def jumps_of(one_input: Callable[[bytes], Any], data: bytes) -> set[Jump]:
     """From which line to which line of the product the input led."""
     jumps: set[Jump] = set()
 
@@ -44,7 +47,9 @@ def jumps_of(one_input: Callable[[bytes], None], data: bytes) -> set[Jump]:
 
     sys.settrace(trace)
     try:
-        one_input(data)
+        outcome = one_input(data)
+        if inspect.iscoroutine(outcome):
+            finish(outcome)
     finally:
         sys.settrace(None)
     return jumps

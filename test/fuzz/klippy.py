@@ -48,7 +48,7 @@ SUBSCRIPTIONS = {
 }
 
 
-def one_input(data: bytes) -> None:
+async def one_input(data: bytes) -> None:
     size, stream = max(1, data[0] >> 1 if data else 1), data[1:]
     rig = Rig(
         [stream[begin : begin + size] for begin in range(0, len(stream), size)],

@@ -59,7 +59,7 @@ class CountedRequest(Request):
         super().fail(error)
 
 
-def one_input(data: bytes) -> None:
+async def one_input(data: bytes) -> None:
     rig = Rig(old=data[-1:] == b"#")
     requests: list[CountedRequest] = []
     for piece in data.split(b"\x03"):

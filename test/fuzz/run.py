@@ -3,17 +3,20 @@
     python -m test.fuzz.run TARGET [libFuzzer's options and folders]
 
 A target is a module of this folder with ``one_input(data)``, which raises where its invariant does not hold, and
-``WORDS`` for the dictionary. Every other change of an input keeps its JSON whole (`json_mutator`). All of it happens
-within trio (whose clock and events the router asks for), but nothing ever waits.
+``WORDS`` for the dictionary. Where ``one_input`` is async it gets a trio of its own each time, with the clock and the
+events that the router asks for; nothing ever waits. Every other change of an input keeps its JSON whole
+(`json_mutator`).
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import random
 import sys
 import tempfile
+from inspect import iscoroutinefunction as is_async
 from typing import Any
 
 import trio
@@ -40,6 +43,7 @@ def main() -> None:
     logger = logging.getLogger("klipper_router")
     logger.addHandler(rig.NoHiddenErrors())
     logger.propagate = False
+    one_input = functools.partial(trio.run, target.one_input) if is_async(target.one_input) else target.one_input
     json_mutator = JsonMutator(target.WORDS)
 
     def mutate(data: bytes, max_bytes: int, seed: int) -> bytes:
@@ -56,14 +60,10 @@ def main() -> None:
         words.flush()
         atheris.Setup(
             [f"fuzz {name}", f"-dict={words.name}", f"-max_len={MAX_BYTES}", *options],
-            target.one_input,
+            one_input,
             custom_mutator=mutate,
         )
-
-        async def fuzz() -> None:
-            atheris.Fuzz()  # ends the process
-
-        trio.run(fuzz)
+        atheris.Fuzz()  # ends the process
 
 
 if __name__ == "__main__":

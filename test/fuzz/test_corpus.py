@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +32,9 @@ async def test_the_corpus_keeps_the_invariant(target: str) -> None:
     assert inputs
     for file in inputs:
         try:
-            one_input(file.read_bytes())
+            outcome = one_input(file.read_bytes())
+            if inspect.iscoroutine(outcome):
+                await outcome
         except Exception as error:
             error.add_note(f"with {file}")
             raise
