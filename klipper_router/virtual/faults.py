@@ -24,7 +24,10 @@ class Faults:
         self._printer = printer
         self._klippy = klippy
         printer.lookup(GCode, "gcode").register(
-            "VIRTUAL_FAULT", self._cmd_fault, "Provoke a fault: TYPE=mcu|shutdown|stall|drop|refuse|heater", always=True
+            "VIRTUAL_FAULT",
+            self._cmd_fault,
+            "Provoke a fault: TYPE=mcu|shutdown|stall|drop|cut|refuse|heater",
+            always=True,
         )
         printer.lookup(WebHooks, "webhooks").register("virtual/fault", self._endpoint)
 
@@ -74,6 +77,7 @@ class Faults:
             "stall": lambda: self._begin(self._klippy.stall, self._klippy.resume, duration_s),
             "heater": lambda: self._break_heater(heater),
             "drop": self._klippy.drop_clients,
+            "cut": self._klippy.cut_clients,
             "refuse": lambda: self._begin(
                 lambda: self._klippy.refuse(True), lambda: self._klippy.refuse(False), duration_s
             ),

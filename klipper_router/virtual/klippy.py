@@ -223,6 +223,11 @@ class VirtualKlippy:
         if self._printer is not None:
             self._webhooks.server.drop_clients()
 
+    def cut_clients(self) -> None:
+        """Close every API connection in the middle of a frame."""
+        if self._printer is not None:
+            self._webhooks.server.cut_clients()
+
     def refuse(self, on: bool) -> None:
         """Refuse new API connections (ECONNREFUSED); those that are open stay."""
         self._refusing = on

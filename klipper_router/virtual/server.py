@@ -25,6 +25,9 @@ SLOW_CLIENT_S = 5.6
 # However fast the simulated time runs, a real process on the other side needs some real time.
 SLOW_CLIENT_MIN_REAL_S = 1.0
 
+# What is left of a frame when Klippy dies while it is sent.
+HALF_A_FRAME = b'{"id": 1, "result": {"eventtime": 42.'
+
 OnFrame = Callable[["Client", bytes], None]
 
 
@@ -107,6 +110,13 @@ class Client:
         self._writable = None
         drained.set()
 
+    def cut(self) -> None:
+        """Close in the middle of a frame."""
+        if not self.closed and not self._unsent:  # else that is where it is already
+            self._unsent = HALF_A_FRAME
+            self._flush()
+        self.close()
+
     def close(self) -> None:
         if self.closed:
             return
@@ -170,6 +180,10 @@ class Server:
     def drop_clients(self) -> None:
         for client in list(self.clients):
             client.close()
+
+    def cut_clients(self) -> None:
+        for client in list(self.clients):
+            client.cut()
 
     def close(self) -> None:
         """Close everything; the socket's file stays, as with Klipper."""

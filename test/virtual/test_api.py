@@ -204,6 +204,16 @@ async def test_clients_are_counted_and_can_be_dropped() -> None:
         assert await (await rig.connect()).call("info")
 
 
+async def test_connections_can_be_cut_in_the_middle_of_a_frame() -> None:
+    async with virtual_klippy() as rig:
+        await rig.api.script("VIRTUAL_FAULT TYPE=cut")
+        await rig.api.end()
+        rest = rig.api._partial
+        assert rest.startswith(b'{"id": ')
+        assert b"\x03" not in rest
+        assert await (await rig.connect()).call("info")
+
+
 async def test_a_client_that_does_not_read_is_closed_and_others_are_not() -> None:
     async with virtual_klippy(speed=50.0) as rig:  # 5.6 s shortened to the real minimum of 1 s
         other = await rig.connect()
