@@ -213,7 +213,7 @@ class Printer(Generic[Caller]):
         """Give up the connection, if there is one, and make a new one."""
         if self._link is not None:
             self._link.end(why)
-            self._link_scope.cancel()
+        self._link_scope.cancel()  # also a connection that is not identified yet
 
     def end(self, why: str) -> None:
         """Be no more: the connection is closed, and everything that waits is told why."""
