@@ -1,0 +1,177 @@
+"""The router as a process: started, measured, killed, stopped, and told to read its configuration again."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from scripts.soak.books import Books
+from scripts.soak.machines import Machine
+from test.fleet import Connection, spawn
+
+START_WITHIN_S = 20.0
+STOP_WITHIN_S = 2.0  # after SIGTERM, by the contract
+RELOAD_WITHIN_S = 10.0
+# Beyond this a stop is counted as too slow: this machine may be busy with other things.
+STOP_PATIENCE_S = 6.0
+
+
+class RouterProcess:
+    """The router of these printers. ``life`` counts its starts; ``up`` between a start and the next end."""
+
+    def __init__(self, folder: Path, machines: Sequence[Machine], books: Books) -> None:
+        self.sock = folder / "router.sock"
+        self.log = folder / "router.log"
+        self.config = folder / "router.cfg"
+        self.life = 0
+        self.up = False
+        self.turn = trio.Lock()  # who may end, start or reload it now
+        self.has = {machine.name for machine in machines}
+        self._aliased: set[str] = set()
+        self._greetings = itertools.count(1)
+        self._folder = folder
+        self._machines = machines
+        self._books = books
+        self._process: subprocess.Popen[bytes] | None = None
+        for machine in machines:
+            (folder / f"{machine.name}.alias").symlink_to(machine.sock)
+
+    # -- its life ------------------------------------------------------------------------------------------------
+
+    def configure(self) -> None:
+        """Write its configuration: `has` says which printers are in it."""
+        text = f"[router]\nsock: {self.sock}\n"
+        for machine in self._machines:
+            if machine.name in self.has:
+                ending = "alias" if machine.name in self._aliased else "sock"
+                text += f"[klippy {machine.name}]\nsock: {self._folder / machine.name}.{ending}\n"
+                text += f"on_connect: GREETING NUMBER={machine.greeting}\n"
+        self.config.write_text(text)
+
+    def regreet(self, machine: Machine) -> None:
+        """Only greetings by the next configuration count."""
+        machine.greeting = next(self._greetings)
+
+    def use_other_path(self, name: str) -> None:
+        """The same printer by another path, from the next `configure` on."""
+        self._aliased ^= {name}
+
+    async def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self.life += 1
+        for machine in self._machines:
+            self.regreet(machine)
+        self.configure()
+        self._process = spawn([sys.executable, "-m", "klipper_router", "-c", str(self.config)], self.log)
+        self.up = True
+        for machine in self._machines:
+            machine.router_starts()
+        with trio.move_on_after(START_WITHIN_S):
+            while await self.call("info") is None and self._process.poll() is None:  # noqa: ASYNC110 - another process
+                await trio.sleep(0.05)
+            return
+        self._books.mishap("router did not start", f"life {self.life}")
+
+    async def end(self, number: signal.Signals) -> int:
+        """Send a signal, and wait for its end; the exit code."""
+        assert self._process is not None
+        process = self._process
+        self.up = False
+        for machine in self._machines:
+            machine.router_ends()
+        since = time.monotonic()
+        process.send_signal(number)
+        with trio.move_on_after(60):
+            while process.poll() is None:  # noqa: ASYNC110 - of another process
+                await trio.sleep(0.02)
+        if process.poll() is None:
+            self._books.mishap("router did not stop", f"life {self.life}, {number.name}")
+            process.kill()
+        code = process.wait()
+        if number == signal.SIGTERM:
+            if time.monotonic() - since > STOP_PATIENCE_S:
+                self._books.mishap(
+                    "router slow to stop", f"{time.monotonic() - since:.1f} s, {STOP_WITHIN_S:g} promised"
+                )
+            if code != 0 or self.sock.exists():
+                self._books.mishap("router stopped badly", f"exit code {code}, socket left: {self.sock.exists()}")
+        return code
+
+    async def notice_crashes(self) -> None:
+        """For ever: it must never end by itself. Started again if it does."""
+        while True:
+            await trio.sleep(0.1)
+            process = self._process
+            if self.up and process is not None and process.poll() is not None and not self.turn.locked():
+                async with self.turn:
+                    self._books.mishap("router crashed", f"life {self.life}, exit code {process.returncode}")
+                    await self.end(signal.SIGKILL)
+                    await self.start()
+
+    def end_at_once(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    # -- its configuration ---------------------------------------------------------------------------------------
+
+    async def reload(self, says: str = "configuration: reloaded") -> bool:
+        """Let it read its configuration again, and wait until its log says what came of it; whether it did."""
+        assert self._process is not None
+        log_at = self.log.stat().st_size
+        self._process.send_signal(signal.SIGHUP)
+        with trio.move_on_after(RELOAD_WITHIN_S):
+            while says.encode() not in self._log_since(log_at):  # noqa: ASYNC110 - of another process
+                await trio.sleep(0.02)
+            if (has := await self.printers()) == self.has:
+                return True
+            self._books.mishap("reload without effect", f"it has {has}, not {self.has}")
+            return False
+        self._books.mishap("reload without effect", f"its log does not say {says!r}")
+        return False
+
+    def _log_since(self, at: int) -> bytes:
+        with self.log.open("rb") as log:
+            log.seek(at)
+            return log.read()
+
+    async def printers(self, *, ready: bool = False) -> set[str]:
+        """The printers that it has (that are ready and greeted)."""
+        listed = await self.call("router/printers/list") or {"printers": []}
+        return {printer["name"] for printer in listed["printers"] if printer["ready"] or not ready}
+
+    # -- what it is asked and measured ---------------------------------------------------------------------------
+
+    async def call(self, method: str, **params: object) -> Any:
+        """The result of one call; None when there is none."""
+        with contextlib.suppress(OSError, EOFError, trio.BrokenResourceError, RuntimeError), trio.move_on_after(5):
+            async with Connection.open(self.sock) as connection:
+                return await connection.call(method, **params)
+        return None
+
+    async def measure(self) -> dict[str, int]:
+        """Resident memory (kB), open files, and, where it tells, tasks."""
+        assert self._process is not None
+        figures = {"rss_kb": self.rss_kb(), "files": self._files()}
+        stats = await self.call("router/stats")
+        if isinstance(stats, dict) and isinstance(stats.get("tasks"), int):
+            figures["tasks"] = stats["tasks"]
+        return figures
+
+    def rss_kb(self) -> int:
+        assert self._process is not None
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+
+    def _files(self) -> int:
+        assert self._process is not None
+        return len(list(Path(f"/proc/{self._process.pid}/fd").iterdir()))
