@@ -1,0 +1,166 @@
+"""One printer's Moonraker: its Klippy, its stores, its database, its clients, and what they are told.
+
+Knows no HTTP: `site` brings it requests and clients, `methods` says what a request does.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import trio
+
+from klipper_router.callers import Caller
+from klipper_router.gateway.access import Access
+from klipper_router.gateway.http import Peer
+from klipper_router.gateway.moonraker import rpc
+from klipper_router.gateway.moonraker.database import Database
+from klipper_router.gateway.moonraker.follower import Follower
+from klipper_router.gateway.moonraker.klippy import Happening, Klippy
+from klipper_router.gateway.moonraker.machine import Machine
+from klipper_router.gateway.moonraker.rpc import ApiError, Reply
+from klipper_router.gateway.moonraker.sensors import Sensors
+from klipper_router.gateway.moonraker.session import Session
+from klipper_router.gateway.moonraker.stores import GcodeStore
+from klipper_router.printer import Printer
+from klipper_router.router import Router
+
+log = logging.getLogger("klipper_router.gateway.moonraker")
+
+# As Moonraker's max_websocket_connections.
+MAX_SESSIONS = 50
+TICK_S = 1.0
+
+
+Webcam = dict[str, Any]
+# The cameras of a printer in the shape of ``server.webcams.list``; the argument is what comes before the printer's
+# paths in URLs ("/printers/led", or "" at an origin of its own).
+Webcams = Callable[[str], list[Webcam]]
+
+
+class NoParams(msgspec.Struct):
+    """None; what is given is not looked at."""
+
+
+class Call(NamedTuple):
+    """Who asks. ``session`` is None over HTTP; ``by`` answers for what is done to the printer."""
+
+    api: PrinterApi
+    session: Session | None
+    by: Follower
+    peer: Peer
+    prefix: str
+    authorized: bool
+
+
+class PrinterApi:
+    """The Moonraker of ``printer``. `run` it, for as long as it is to be served."""
+
+    def __init__(
+        self,
+        router: Router,
+        printer: Printer[Caller],
+        *,
+        machine: Machine,
+        database_path: Path | None,
+        access: Access,
+        webcams: Webcams,
+    ) -> None:
+        self.printer = printer
+        self.machine = machine
+        self.access = access
+        self.webcams = webcams
+        self.database = Database(database_path)
+        self.klippy = Klippy(router, printer, self._happened)
+        self.sensors = Sensors(printer)
+        self.gcode_store = GcodeStore()
+        self.sessions: set[Session] = set()
+        self.web = Follower(f"gateway: HTTP to {printer.name}")
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self) -> None:
+        """Live, for ever."""
+        stop_listening = self.printer.listen(self._console_line)
+        try:
+            async with trio.open_nursery() as self._nursery:
+                self.klippy.start()
+                self._nursery.start_soon(self.database.run)
+                while True:
+                    await trio.sleep(TICK_S)
+                    await self._tick()
+        finally:
+            stop_listening()
+            self.klippy.stop()
+            self.sensors.lost()
+
+    def later(self, work: Callable[[], Awaitable[object]]) -> Reply:
+        """Answer by a task."""
+        reply = Reply()
+
+        async def task() -> None:
+            reply.answer(await work())
+
+        if self._nursery is None:
+            raise ApiError(503, "the gateway is starting")
+        self._nursery.start_soon(task)
+        return reply
+
+    # -- clients -------------------------------------------------------------------------------------------------
+
+    def add(self, session: Session) -> None:
+        self.sessions.add(session)
+
+    def remove(self, session: Session) -> None:
+        self.sessions.discard(session)
+        session.close()
+        if not self.sessions:
+            self.klippy.forget_configfile()
+
+    def notify(self, name: str, *params: object) -> None:
+        """Tell every client that may hear it."""
+        if not self.sessions:
+            return
+        message = rpc.notification(name, *params)
+        for session in list(self.sessions):
+            if session.authorized:
+                session.send(message)
+
+    def webcams_changed(self) -> None:
+        """The printer's cameras are not what they were; each client gets the URLs of where it is."""
+        for session in list(self.sessions):
+            if session.authorized:
+                session.send(rpc.notification("webcams_changed", {"webcams": self.webcams(session.prefix)}))
+
+    # -- what happens --------------------------------------------------------------------------------------------
+
+    def remember_command(self, script: str) -> None:
+        """A client runs this."""
+        if script.strip():
+            self.gcode_store.add(script, time.time(), "command")
+
+    def _console_line(self, line: str) -> None:
+        self.gcode_store.add(line, time.time(), "response")
+        self.notify("gcode_response", line)
+
+    def _happened(self, happening: Happening) -> None:
+        if happening == "ready":
+            self.sensors.ready()
+        elif happening == "disconnected":
+            self.sensors.lost()
+            for session in list(self.sessions):
+                session.klippy_lost()
+        self.notify(f"klippy_{happening}")
+
+    async def _tick(self) -> None:
+        self.sensors.sample()
+        self.klippy.tick()
+        for session in list(self.sessions):
+            session.tick()
+        if self.sessions:
+            # Also what keeps Mainsail there: it gives up a connection that is silent for 10 s.
+            await self.machine.sample()
+            self.notify("proc_stat_update", self.machine.proc_stat_update(len(self.sessions)))
