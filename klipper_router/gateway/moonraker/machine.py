@@ -102,7 +102,8 @@ class Machine:
             before = last["rx_bytes"] + last["tx_bytes"] if last else transferred
             network[name] = {**stats, "bandwidth": round((transferred - before) / passed_s, 2)}
         times = _cpu_times()
-        usage = {name: _usage(self._times[name], each) for name, each in times.items() if name in self._times}
+        # The first time it is the mean since the machine was started.
+        usage = {name: _usage(self._times.get(name, _Times(0, 0)), each) for name, each in times.items()}
         self._samples.append(
             {
                 "time": time.time(),
