@@ -157,9 +157,10 @@ class PrinterApi:
 
     async def _tick(self) -> None:
         self.sensors.sample()
-        self.klippy.tick()
+        now_s = trio.current_time()
+        self.klippy.tick(now_s)
         for session in list(self.sessions):
-            session.tick()
+            session.tick(now_s)
         if self.sessions:
             # Also what keeps Mainsail there: it gives up a connection that is silent for 10 s.
             await self.machine.sample()

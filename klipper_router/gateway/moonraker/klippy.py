@@ -231,11 +231,10 @@ class Klippy(Follower):
         """Nobody is here to want it: it may be over 1 MB."""
         self._configfile = None
 
-    def tick(self) -> None:
+    def tick(self, now_s: float) -> None:
         """Once a second: what nobody asked for lately is followed no more."""
-        now = trio.current_time()
-        for callback, until in list(self._asked.items()):
-            if until < now:
+        for callback, until_s in list(self._asked.items()):
+            if until_s < now_s:
                 del self._asked[callback]
                 self.printer.unfollow(self, callback)
 

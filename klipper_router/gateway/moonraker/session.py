@@ -59,7 +59,7 @@ class Session(Follower):
         self._wanted: Objects = {}
         self._known: Status = {}
         self._subscribing: Reply | None = None
-        self._subscribing_until = 0.0
+        self._subscribing_until_s = 0.0
         self._news = trio.Event()
         self._closed = False
 
@@ -94,7 +94,7 @@ class Session(Follower):
         webhooks = objects.get(WEBHOOKS, [])
         followed = objects | {WEBHOOKS: None if webhooks is None else [*{*webhooks, "state"}]}
         self._subscribing = reply
-        self._subscribing_until = trio.current_time() + SUBSCRIBE_WITHIN_S
+        self._subscribing_until_s = trio.current_time() + SUBSCRIBE_WITHIN_S
         try:
             self._klippy.printer.follow(self, _STATUS, followed)
         except CallError as error:
@@ -115,9 +115,9 @@ class Session(Follower):
         if reply is not None:
             reply.fail(ApiError(503, "Klippy Disconnected"))
 
-    def tick(self) -> None:
+    def tick(self, now_s: float) -> None:
         """Once a second."""
-        if self._subscribing is not None and trio.current_time() > self._subscribing_until:
+        if self._subscribing is not None and now_s > self._subscribing_until_s:
             reply, self._subscribing = self._subscribing, None
             reply.fail(ApiError(500, "Klippy request timed out"))
 

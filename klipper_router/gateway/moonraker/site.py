@@ -138,7 +138,7 @@ class MoonrakerSite(Site):
         call = Call(self._api, session, session, session.peer, session.prefix, session.authorized)
         lookup = partial(methods.lookup, call)
         if session.under_way >= MAX_REQUESTS_UNDER_WAY:
-            lookup = partial(_too_many, session)
+            lookup = _too_many
         session.under_way += 1
 
         def none_due() -> None:
@@ -154,8 +154,8 @@ class MoonrakerSite(Site):
         return Call(self._api, None, self._api.web, request.peer, request.prefix, request.authorized)
 
 
-def _too_many(session: Session, name: str) -> rpc.Serve:
-    raise ApiError(503, f"{session.under_way} requests of this client are under way already")
+def _too_many(name: str) -> rpc.Serve:
+    raise ApiError(503, f"{MAX_REQUESTS_UNDER_WAY} requests of this client are under way already")
 
 
 async def _until_closed(write: Callable[..., Any], send: Callable[..., Any]) -> None:

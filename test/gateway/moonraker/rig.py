@@ -6,7 +6,7 @@ import contextlib
 import json
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,11 @@ class Client(WebSocket):
                 await self._arrived.wait()
         return self._answers.pop(id_)
 
+    @property
+    def answers_left(self) -> int:
+        """How many answers came that nobody has looked at."""
+        return len(self._answers)
+
     async def call(self, method: str, **params: Any) -> Any:
         """The result. Raises ApiRefused."""
         answer = await self.answer(self.request_(method, **params))
@@ -119,15 +124,39 @@ class Client(WebSocket):
         raise AssertionError(f"no notify_{name} came, but {[each['method'] for each in self.notifications]}")
 
 
+class Overheard(trio.abc.Stream):
+    """A connection to Klippy; ``methods`` gets the method of each request that goes out."""
+
+    def __init__(self, stream: trio.abc.Stream, methods: list[str]) -> None:
+        self._stream = stream
+        self._methods = methods
+        self._rest = b""
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        *frames, self._rest = (self._rest + bytes(data)).split(b"\x03")
+        self._methods.extend(json.loads(frame)["method"] for frame in frames)
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._stream.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
 class Rig:
-    """The parts of one test."""
+    """The parts of one test. ``asked``: the methods of all requests to Klippy."""
 
     def __init__(self, folder: Path, nursery: trio.Nursery, section: KlippySection, database: Path | None) -> None:
         self.folder = folder
         self.sock = folder / "klippy.sock"
         self.webcams: list[Webcam] = []
         config = Config(router=RouterSection(sock=str(folder / "router.sock")), klippy={"led": section})
-        self.router = Router(config, dial=dial_unix, methods=METHODS)
+        self.asked: list[str] = []
+        self.router = Router(config, dial=self._dial, methods=METHODS)
         self.printer = self.router.printers["led"]
         self.api = PrinterApi(
             self.router,
@@ -140,6 +169,9 @@ class Rig:
         self.site = MoonrakerSite(self.api)
         self._nursery = nursery
         self._klippy_scope = trio.CancelScope()
+
+    async def _dial(self, path: str) -> trio.abc.Stream:
+        return Overheard(await dial_unix(path), self.asked)
 
     async def start_klippy(self, config: str = PRINTER_CFG) -> VirtualKlippy:
         """Start a Klippy; it is not said to be ready yet."""
@@ -158,17 +190,19 @@ class Rig:
     def kill_klippy(self) -> None:
         self._klippy_scope.cancel()
 
-    async def klippy_state(self, wanted: str) -> None:
-        """Wait until the API says so."""
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait for what nothing announces."""
         with trio.fail_after(WITHIN_S):
-            while self.api.klippy.state != wanted:  # noqa: ASYNC110 - it is derived, nothing announces it
+            while not condition():  # noqa: ASYNC110 - see above
                 await trio.sleep(0.01)
 
+    async def klippy_state(self, wanted: str) -> None:
+        """Wait until the API says so."""
+        await self.until(lambda: self.api.klippy.state == wanted)
+
     async def sensors_known(self) -> None:
-        """Wait until the temperature store has begun."""
-        with trio.fail_after(WITHIN_S):
-            while not self.api.sensors.store.sensors:  # noqa: ASYNC110 - it is for nobody else to wait for
-                await trio.sleep(0.01)
+        """Wait until the temperature store has begun: the last that is done when a printer has become ready."""
+        await self.until(lambda: self.api.sensors.store.sensors)
 
     def client(self, peer: Peer = LOOPBACK, *, prefix: str = "/printers/led") -> Client:
         """Connect a WebSocket client."""
@@ -193,6 +227,7 @@ async def rig(*, klippy: bool = True, persistent: bool = False, **options: Any) 
             nursery.start_soon(made.site.run)
             if klippy:
                 await made.klippy_state("ready")
+                await made.sensors_known()
             yield made
             nursery.cancel_scope.cancel()
     finally:

@@ -1,0 +1,180 @@
+"""WebSocket clients: who they are, what they may, batches, order, bounds, and what they are told."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from klipper_router.gateway.http import HttpError, HttpRequest
+from klipper_router.gateway.moonraker.api import MAX_SESSIONS
+from klipper_router.gateway.moonraker.session import MAX_REQUESTS_UNDER_WAY
+from test.gateway.moonraker.calls import IDENTITY
+from test.gateway.moonraker.rig import API_KEY, STRANGER, ApiRefused, rig
+
+
+async def test_a_stranger_may_only_say_who_it_is() -> None:
+    async with rig() as made:
+        client = made.client(STRANGER)
+        assert (await client.call("access.info"))["trusted"] is False
+        for method in ("server.info", "printer.info", "printer.pause_resume.pause", "server.websocket.id"):
+            with pytest.raises(ApiRefused, match="-32602: Unauthorized"):
+                await client.call(method)
+        with pytest.raises(ApiRefused, match="-32602: Unauthorized"):
+            await client.call("server.connection.identify", **IDENTITY)
+        await client.call("server.connection.identify", **IDENTITY, api_key=API_KEY)
+        assert (await client.call("server.info"))["klippy_connected"] is True
+
+
+async def test_a_stranger_is_told_nothing() -> None:
+    async with rig() as made:
+        stranger, client = made.client(STRANGER), made.client()
+        await client.call("printer.gcode.script", script="M118 secret")
+        await client.notification("gcode_response")
+        await client.notification("proc_stat_update")
+        assert stranger.notifications == []
+
+
+async def test_a_wrong_key_revokes_trust() -> None:
+    async with rig() as made:
+        client = made.client()
+        with pytest.raises(ApiRefused, match="-32602: Unauthorized"):
+            await client.call("server.connection.identify", **IDENTITY, api_key="wrong")
+        with pytest.raises(ApiRefused, match="-32602: Unauthorized"):
+            await client.call("server.info")
+
+
+async def test_keys_cannot_be_guessed_for_long() -> None:
+    async with rig() as made:
+        client = made.client(STRANGER)
+        ids = [client.request_("server.connection.identify", **IDENTITY, api_key="wrong") for _ in range(20)]
+        codes = [(await client.answer(id_))["error"]["code"] for id_ in ids]
+        assert codes[0] == -32602
+        assert codes[-1] == 429
+
+
+async def test_a_oneshot_token_is_of_32_characters() -> None:
+    async with rig() as made:
+        assert len(await made.client().call("access.oneshot_token")) == 32
+
+
+async def test_each_client_has_its_own_id() -> None:
+    async with rig() as made:
+        ids = {(await made.client().call("server.websocket.id"))["websocket_id"] for _ in range(3)}
+        assert len(ids) == 3
+
+
+async def test_a_batch_is_answered_by_one_array_in_its_order() -> None:
+    async with rig() as made:
+        client = made.client()
+        calls = ["printer.info", "no.such.method", "server.websocket.id"]
+        client.say([{"jsonrpc": "2.0", "method": method, "id": number} for number, method in enumerate(calls)])
+        answers = await client.answer("batch")
+        assert [answer["id"] for answer in answers] == [0, 1, 2]
+        assert answers[0]["result"]["state"] == "ready"
+        assert answers[1]["error"] == {"code": -32601, "message": "Method not found"}
+
+
+async def test_scripts_run_in_the_order_in_which_they_came() -> None:
+    async with rig() as made:
+        client = made.client()
+        ids = [client.request_("printer.gcode.script", script=f"M118 {number}") for number in range(60)]
+        for id_ in ids:
+            await client.answer(id_)
+        lines = [each["params"][0] for each in client.notifications if each["method"] == "notify_gcode_response"]
+        assert lines == [f"echo: {number}" for number in range(60)]
+        stored = (await client.call("server.gcode_store"))["gcode_store"]
+        assert [line["message"] for line in stored if line["type"] == "response"][-60:] == lines
+        assert [line["message"] for line in stored if line["type"] == "command"] == [f"M118 {n}" for n in range(60)]
+
+
+async def test_one_client_may_not_have_any_number_of_requests_under_way() -> None:
+    async with rig() as made:
+        client = made.client()
+        ids = [client.request_("printer.gcode.script", script="G4 P60000") for _ in range(MAX_REQUESTS_UNDER_WAY + 1)]
+        refused = (await client.answer(ids[-1]))["error"]
+        assert refused["code"] == 503
+        assert f"{MAX_REQUESTS_UNDER_WAY} requests" in refused["message"]
+        made.kill_klippy()
+        for id_ in ids[:-1]:
+            assert (await client.answer(id_))["error"]["code"] == 503
+        assert (await client.call("server.info"))["klippy_connected"] is False
+
+
+async def test_what_is_no_request_gets_moonrakers_error() -> None:
+    async with rig() as made:
+        client = made.client()
+        for message, code in (
+            ("no json", -32700),
+            ('{"jsonrpc": "2.0", "method": "server.info", "id": 1, "params": {"a": "\\ud800"}}', -32700),
+            ("[" * 100_000, -32700),
+            ("3", -32600),
+            ("[]", -32600),
+            (json.dumps([{}] * 1000), -32600),
+            ('{"method": "server.info"}', -32600),
+            ('{"jsonrpc": "2.0", "method": 3}', -32600),
+            ('{"jsonrpc": "2.0", "method": "server.info", "params": [1]}', -32602),
+        ):
+            client.say(message)
+            assert (await client.answer(None))["error"]["code"] == code
+
+
+async def test_a_request_without_id_is_served_in_silence() -> None:
+    async with rig() as made:
+        client = made.client()
+        client.say({"jsonrpc": "2.0", "method": "printer.gcode.script", "params": {"script": "M118 quiet"}})
+        assert await client.notification("gcode_response") == ["echo: quiet"]
+        await client.call("server.info")
+        assert client.answers_left == 0
+
+
+async def test_there_is_a_most_of_clients() -> None:
+    async with rig() as made:
+        for _ in range(MAX_SESSIONS):
+            await made.client().call("server.websocket.id")
+        with pytest.raises(HttpError, match="503"):
+            made.site.check_websocket(HttpRequest("GET", "/websocket"))
+
+
+async def test_cameras_have_the_urls_of_where_the_client_is() -> None:
+    async with rig() as made:
+        made.webcams.append({"name": "nozzle", "uid": "1", "stream_url": "/cameras/nozzle/stream"})
+        below, own = made.client(prefix="/printers/led"), made.client(prefix="")
+        for client, url in ((below, "/printers/led/cameras/nozzle/stream"), (own, "/cameras/nozzle/stream")):
+            assert (await client.call("server.webcams.list"))["webcams"][0]["stream_url"] == url
+            assert (await client.call("server.webcams.get_item", uid="1"))["webcam"]["stream_url"] == url
+        made.api.webcams_changed()
+        assert (await own.notification("webcams_changed"))[0]["webcams"][0]["stream_url"] == "/cameras/nozzle/stream"
+
+
+async def test_policy_holds_for_clients_of_the_gateway() -> None:
+    async with rig(gcode_from=["clients"], allow_endpoints=["pause_resume/pause"]) as made:
+        client = made.client()
+        with pytest.raises(ApiRefused, match="403: refused: gateway is not in gcode_from"):
+            await client.call("printer.gcode.script", script="M118 no")
+        with pytest.raises(ApiRefused, match="403: refused: pause_resume/cancel"):
+            await client.call("printer.pause_resume.cancel")
+        assert await client.call("printer.print.pause") == "ok"
+        assert (await client.call("printer.info"))["state"] == "ready"
+        assert await client.call("printer.emergency_stop") == "ok"
+        await client.notification("klippy_shutdown")
+
+
+async def test_emergency_stop_is_refused_where_the_gateway_may_call_nothing() -> None:
+    async with rig(endpoints_from=["clients"]) as made:
+        with pytest.raises(ApiRefused, match="403: gateway is not in endpoints_from"):
+            await made.client().call("printer.emergency_stop")
+
+
+async def test_a_restart_is_answered_and_comes_back() -> None:
+    async with rig() as made:
+        client = made.client()
+        assert await client.call("printer.firmware_restart") == "ok"
+        await client.notification("klippy_disconnected")
+        await client.notification("klippy_ready")
+
+
+async def test_a_file_name_is_no_way_to_run_gcode() -> None:
+    async with rig() as made:
+        with pytest.raises(ApiRefused, match="400"):
+            await made.client().call("printer.print.start", filename="x.gcode\nM112")
