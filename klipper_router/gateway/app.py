@@ -76,6 +76,10 @@ class Gateway:
                 old.close()
         self.proxies = proxies
 
+    def close(self) -> None:
+        for proxy in self.proxies.values():
+            proxy.close()
+
     def sweep(self) -> None:
         for proxy in self.proxies.values():
             proxy.pool.sweep()
@@ -257,5 +261,4 @@ async def _serve_http(
             await trio.sleep_forever()
         finally:
             router.on_change.remove(change)
-            for proxy in gateway.proxies.values():
-                proxy.close()
+            gateway.close()
