@@ -248,8 +248,9 @@ def _check_unfinished(buffer: bytes) -> None:
 
 def response_head(status: int, fields: Iterable[tuple[str, str]]) -> bytes:
     """The bytes of a response's head. Raises HttpError (500) for a field that would be more than a field."""
-    lines = "".join([f"{name}: {value}\r\n" for name, value in fields]).encode("latin-1", "replace")
-    if not _HEAD_OF_RESPONSE.fullmatch(lines):
+    each = [f"{name}: {value}\r\n" for name, value in fields]
+    lines = "".join(each).encode("latin-1", "replace")
+    if not _HEAD_OF_RESPONSE.fullmatch(lines) or lines.count(b"\n") != len(each):
         raise HttpError(500, "a header of the response holds characters that no header may hold")
     return b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, _REASONS.get(status, b"Unknown"), lines)
 

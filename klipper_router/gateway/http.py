@@ -8,6 +8,7 @@ these objects: their bytes pass through.
 from __future__ import annotations
 
 import abc
+import contextlib
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -122,11 +123,12 @@ class HttpRequest:
         """The whole body. Raises HttpError (413) for a larger one."""
         parts = []
         left_bytes = max_bytes
-        async for chunk in self.chunks():
-            left_bytes -= len(chunk)
-            if left_bytes < 0:
-                raise HttpError(413, f"the body is larger than {max_bytes} bytes")
-            parts.append(chunk)
+        async with contextlib.aclosing(self.chunks()) as chunks:
+            async for chunk in chunks:
+                left_bytes -= len(chunk)
+                if left_bytes < 0:
+                    raise HttpError(413, f"the body is larger than {max_bytes} bytes")
+                parts.append(chunk)
         return b"".join(parts)
 
     async def json(self, max_bytes: int = 1024 * 1024) -> Any:
@@ -197,7 +199,7 @@ class WebSocket(abc.ABC):
         """Close; never raises, waits a bounded time."""
 
 
-class Site(Protocol):
+class Site:
     """What owns a part of the URL space. Inherit it for the defaults.
 
     The server has checked Host, Origin and Sec-Fetch already, and (unless `is_open`) that the client is authorized.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import logging
 from collections import deque
 from typing import Any
@@ -16,7 +17,7 @@ import trio
 from wsproto.connection import Connection as Protocol
 from wsproto.connection import ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
-from wsproto.utilities import LocalProtocolError, RemoteProtocolError, generate_accept_token
+from wsproto.utilities import LocalProtocolError, generate_accept_token
 
 from klipper_router.gateway.connection import Connection
 from klipper_router.gateway.heads import RequestHead
@@ -179,14 +180,10 @@ class ServedWebSocket(WebSocket):
         self._end(1006, "the connection broke")
 
     def _take(self, data: bytes) -> None:
-        try:
+        with contextlib.suppress(LocalProtocolError):  # data after the close
             self._protocol.receive_data(data or None)
             for event in self._protocol.events():
                 self._event(event)
-        except RemoteProtocolError as error:
-            self._fail(int(getattr(error.event_hint, "code", None) or 1002), str(error))
-        except LocalProtocolError:
-            pass  # data after the close
 
     def _event(self, event: object) -> None:
         if isinstance(event, TextMessage | BytesMessage):
@@ -204,10 +201,12 @@ class ServedWebSocket(WebSocket):
         elif isinstance(event, Ping):
             self._send_event(event.response())
         elif isinstance(event, CloseConnection):
+            if self._protocol.state is ConnectionState.OPEN:  # wsproto's way to tell of bytes that are no frames
+                self._fail(int(event.code), event.reason or "")
+                return
             if self._protocol.state is ConnectionState.REMOTE_CLOSING:
                 self._send_event(event.response())
             self._end(int(event.code), event.reason or "")
-            self._arrived.set()
         else:
             assert isinstance(event, Pong), event
 

@@ -155,9 +155,8 @@ class Echo(Site):
 
     def __init__(self) -> None:
         self.open_paths = {"/open"}
-        self.closed_generators = 0
         self.generator_closed = trio.Event()
-        self.sockets: list[WebSocket] = []
+        self.flood_ended = trio.Event()
 
     def is_open(self, request: HttpRequest) -> bool:
         return request.path in self.open_paths
@@ -211,13 +210,15 @@ class Echo(Site):
             super().check_websocket(request)
 
     async def websocket(self, socket: WebSocket) -> None:
-        self.sockets.append(socket)
         if socket.request.path == "/bug":
             raise RuntimeError("a bug")
         if socket.request.path == "/flood":
-            while True:
-                socket.post("x" * 100_000)
-                await trio.lowlevel.checkpoint()
+            try:
+                while True:
+                    socket.post("x" * 100_000)
+                    await trio.lowlevel.checkpoint()
+            finally:
+                self.flood_ended.set()
         while True:
             message = await socket.receive()
             if message == "bye":
