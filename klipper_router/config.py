@@ -105,6 +105,8 @@ _EXAMPLES = {
     "to": "192.168.1.7:7125",
     "url": "http://127.0.0.1:8080/?action=stream",
 }
+# As Klipper reads them (Python's configparser).
+_BOOLEANS = {**dict.fromkeys(("1", "yes", "true", "on"), True), **dict.fromkeys(("0", "no", "false", "off"), False)}
 _MODE = re.compile(r"0?[0-7]{3}")
 
 # Whitespace and commas end a name in a list, `#`, `;` and `*` end a line of G-code on a Klipper up to v0.12, the
@@ -255,6 +257,8 @@ class _Check:
             return None
         try:
             given = _as_list(setting.value) if _is_list(kind) else setting.value
+            if kind is bool:
+                given = _BOOLEANS.get(str(given).lower(), given)
             value = msgspec.convert(given, kind, strict=False, dec_hook=settings.decode)
             if key not in _PATH_OPTIONS:
                 return value

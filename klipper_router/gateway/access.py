@@ -133,12 +133,16 @@ class Access:
         if not candidates and special.get(b"forwarded"):
             candidates.append(UNKNOWN_IP)  # RFC 7239: none of the usual proxies speaks it, so it is not understood
         # Some proxies set one of the two and pass the client's own other one on: the one with less trust counts.
-        real_ip = min(candidates, key=self.trusts) if candidates else ip
-        scheme = next((_text(special[name][0]) for name in (b"x-scheme", b"x-forwarded-proto") if name in special), "")
-        if scheme not in ("http", "https"):
-            scheme = "https" if tls else "http"
+        if not candidates:
+            return Client(Peer(ip, self.trusts(ip)), self._scheme(special, tls=tls), ip)
+        real_ip = min(candidates, key=self.trusts)
         before = [literal for hop in hops if (literal := canonical_ip(hop))]
-        return Client(Peer(real_ip, self.trusts(real_ip)), scheme, ", ".join([*before, ip] if hops else [real_ip, ip]))
+        forwarded_for = ", ".join([*before, ip] if hops else [real_ip, ip])
+        return Client(Peer(real_ip, self.trusts(real_ip)), self._scheme(special, tls=tls), forwarded_for)
+
+    def _scheme(self, special: Special, *, tls: bool) -> str:
+        said = next((_text(special[name][0]) for name in (b"x-scheme", b"x-forwarded-proto") if name in special), "")
+        return said if said in ("http", "https") else "https" if tls else "http"
 
     def _first_stranger(self, hops: list[str]) -> str:
         """From the right: what the last proxy saw, and while that is a trusted proxy too, what it saw."""

@@ -1,0 +1,146 @@
+"""What the gateway's options may be, and what is said of what they may not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from klipper_router import config
+from klipper_router.errors import ConfigError
+from klipper_router.gateway.settings import Address, Addresses, Destination, HostNames, Moonraker, Networks, Upstream
+
+
+def load(tmp_path: Path, text: str) -> config.Config:
+    file = tmp_path / "router.cfg"
+    file.write_text(text)
+    return config.load(file)
+
+
+MAIN = "[klippy main]\nsock: /tmp/main.sock\n"
+
+
+def test_without_its_section_there_is_no_gateway(tmp_path: Path) -> None:
+    assert load(tmp_path, MAIN).gateway is None
+
+
+def test_by_default_the_gateway_listens_on_loopback_only(tmp_path: Path) -> None:
+    section = load(tmp_path, f"[gateway]\n{MAIN}").gateway
+    assert section is not None
+    assert section.listen == (Address("127.0.0.1", 7180),)
+
+
+@pytest.mark.parametrize(
+    ("text", "addresses"),
+    [
+        ("7180", ["127.0.0.1:7180"]),
+        ("*:80", ["0.0.0.0:80"]),
+        ("0.0.0.0:80, [::]:80", ["0.0.0.0:80", "[::]:80"]),
+        ("voron.local:7180", ["voron.local:7180"]),
+    ],
+)
+def test_addresses(text: str, addresses: list[str]) -> None:
+    assert [str(address) for address in Addresses.of(text)] == addresses
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "1:2:3", "127.0.0.1:99999", "99999", "a b", "::1:80", "7180, 7180", "x/y:80"]
+)
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(ValueError, match=r".{10}"):
+        Addresses.of(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://127.0.0.1:7125", "http://127.0.0.1:7125"),
+        ("http://voron", "http://voron:7125"),
+        ("https://voron/", "https://voron:7130"),
+        ("http://[fe80::1]:80/a/b/", "http://[fe80::1]:80/a/b"),
+        ("none", "none"),
+        ("None", "none"),
+    ],
+)
+def test_moonraker(text: str, shown: str) -> None:
+    assert str(Moonraker.of(text)) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["127.0.0.1:7125", "ftp://x", "http://", "http://x:y", "http://a:b@x", "http://x?a", "http://x y", "http://x\r\n"],
+)
+def test_what_is_no_moonraker(text: str) -> None:
+    with pytest.raises(ValueError, match="none"):
+        Moonraker.of(text)
+
+
+def test_the_other_forms() -> None:
+    assert HostNames.of("A.example.org., *.b.example") == ("a.example.org", "*.b.example")
+    assert [str(network) for network in Networks.of("10.0.0.0/8 fd00::/8 10.1.2.3")] == [
+        "10.0.0.0/8",
+        "fd00::/8",
+        "10.1.2.3/32",
+    ]
+    assert str(Destination.of("[fe80::1]:80")) == "[fe80::1]:80"
+    assert Upstream.of("http://a") == Upstream.of("http://a:7125/")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[gateway]\nlisten: x", "router.cfg:2: [gateway] has listen 'x': 'x' lacks a port"),
+        ("[gateway]\ntrusted_clients: 10.0.0.1/8", "router.cfg:2: [gateway] has trusted_clients"),
+        ("[gateway]\ncors_domains: *", "router.cfg:2: [gateway] has cors_domains '*': '*' is no origin"),
+        ("[gateway]\nhosts: http://x", "router.cfg:2: [gateway] has hosts"),
+        ("[gateway]\ntls_key: x.pem", "router.cfg:2: [gateway]: a key needs its certificate"),
+        ("[gateway]\nlissen: 80", "router.cfg:2: [gateway] has no option 'lissen'. Did you mean 'listen'?"),
+        ("[camera main bed]\nurl: http://x", "router.cfg:1: [camera main bed]: cameras are the gateway's"),
+        ("[gateway]\n[camera x bed]\nurl: http://x", "router.cfg:2: [camera x bed]: there is no printer 'x'"),
+        ("[gateway]\n[camera main]\nurl: http://x", "router.cfg:2: [camera main]: write the printer and a name"),
+        ("[gateway]\n[camera main bed]", "router.cfg:2: [camera main bed] lacks 'url': add a line such as 'url: http"),
+        ("[forward abc]\nto: x:1", "router.cfg:1: [forward abc]: the name of a forward is the port"),
+        ("[forward 80]\nto: x", "router.cfg:2: [forward 80] has to 'x': write host:port"),
+        (
+            "[gateway]\nlisten: 80\n[forward 80]\nto: x:1",
+            "router.cfg:3: [forward 80]: 127.0.0.1:80 is taken by [gateway]",
+        ),
+    ],
+)
+def test_a_mistake_is_told_with_its_place_and_the_mend(tmp_path: Path, text: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, f"{text}\n{MAIN}")
+    assert str(caught.value).replace(f"{tmp_path}/", "").startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("origin: 81", "an own origin needs 'moonraker'"),
+        ("moonraker: none\norigin: 7180", "127.0.0.1:7180 is taken by [gateway] already"),
+        ("moonraker: none\nui: octoprint", "Invalid enum value 'octoprint'"),
+        ("moonraker: none\nallow: server, mashine", "'mashine' is none of access, api, debug"),
+    ],
+)
+def test_a_mistake_of_a_printer_is_told(tmp_path: Path, options: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, f"[gateway]\n{MAIN}{options}\n")
+    assert expected in str(caught.value)
+
+
+def test_paths_begin_at_the_configuration_or_at_home(tmp_path: Path) -> None:
+    section = load(tmp_path, f"[gateway]\ndata: data\nmainsail: ~/mainsail\n{MAIN}").gateway
+    assert section is not None
+    assert (section.data, section.mainsail) == (str(tmp_path / "data"), str(Path.home() / "mainsail"))
+
+
+def test_yaml_says_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "router.yaml"
+    file.write_text(
+        "gateway: {listen: ['127.0.0.1:1', '127.0.0.1:2'], access_log: yes}\n"
+        "klippy main: {sock: /tmp/a, moonraker: none, origin: 7181}\n"
+    )
+    loaded = config.load(file)
+    assert loaded.gateway is not None
+    assert ([address.port for address in loaded.gateway.listen], loaded.gateway.access_log) == ([1, 2], True)
+    assert loaded.klippy["main"].origin == (Address("127.0.0.1", 7181),)
