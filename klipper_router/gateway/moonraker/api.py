@@ -37,8 +37,8 @@ TICK_S = 1.0
 
 
 Webcam = dict[str, Any]
-# The cameras of a printer in the shape of ``server.webcams.list``; the argument is what comes before the printer's
-# paths in URLs ("/printers/led", or "" at an origin of its own).
+# The cameras of a printer in the shape of ``server.webcams.list``; the argument is where the client reaches the
+# printer: "http://host:7180/printers/led", without that path at an origin of its own.
 Webcams = Callable[[str], list[Webcam]]
 
 
@@ -53,7 +53,7 @@ class Call(NamedTuple):
     session: Session | None
     by: Follower
     peer: Peer
-    prefix: str
+    base: str
     authorized: bool
 
 
@@ -133,7 +133,7 @@ class PrinterApi:
         """The printer's cameras are not what they were; each client gets the URLs of where it is."""
         for session in list(self.sessions):
             if session.authorized:
-                session.send(rpc.notification("webcams_changed", {"webcams": self.webcams(session.prefix)}))
+                session.send(rpc.notification("webcams_changed", {"webcams": self.webcams(session.base)}))
 
     # -- what happens --------------------------------------------------------------------------------------------
 

@@ -17,9 +17,9 @@ from klipper_router.router import Router
 
 
 class WebcamsOf(Protocol):
-    """The cameras of a printer, in the shape of ``server.webcams.list``, with URLs below ``prefix``."""
+    """The cameras of a printer, in the shape of ``server.webcams.list``, with URLs below ``base``."""
 
-    def __call__(self, printer: str, prefix: str) -> list[Webcam]: ...
+    def __call__(self, printer: str, base: str) -> list[Webcam]: ...
 
 
 class _Served(NamedTuple):
@@ -80,7 +80,7 @@ class Moonrakers:
                     machine=self._machine,
                     database_path=self._database(name),
                     access=self._access,
-                    webcams=lambda prefix, name=name: self._webcams(name, prefix),  # type: ignore[misc]
+                    webcams=lambda base, name=name: self._webcams(name, base),  # type: ignore[misc]
                 )
                 self._served[name] = _Served(api, trio.CancelScope())
                 self._sites[name] = MoonrakerSite(api)

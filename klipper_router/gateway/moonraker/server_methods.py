@@ -129,7 +129,7 @@ def temperature_store(call: Call, params: TemperatureStoreParams) -> object:
 
 def webcams_list(call: Call, params: NoParams) -> object:
     """server.webcams.list: the cameras of the router's configuration."""
-    return {"webcams": call.api.webcams(call.prefix)}
+    return {"webcams": call.api.webcams(call.base)}
 
 
 class WebcamParams(msgspec.Struct):
@@ -144,7 +144,7 @@ def webcam(call: Call, params: WebcamParams) -> object:
     key, wanted = ("uid", params.uid) if params.uid is not None else ("name", params.name)
     if wanted is None:
         raise ApiError(400, "No data for argument: name")
-    for one in call.api.webcams(call.prefix):
+    for one in call.api.webcams(call.base):
         if one.get(key) == wanted:
             return {"webcam": one}
     raise ApiError(404, f"Webcam {'with UID ' if key == 'uid' else ''}{wanted} not found")

@@ -44,14 +44,12 @@ class Identity(msgspec.Struct):
 class Session(Follower):
     """A client. ``post`` queues a message for it and never waits."""
 
-    def __init__(
-        self, klippy: Klippy, post: Callable[[str], None], *, authorized: bool, prefix: str, peer: Peer
-    ) -> None:
+    def __init__(self, klippy: Klippy, post: Callable[[str], None], *, authorized: bool, base: str, peer: Peer) -> None:
         self.id = next(_numbers)
         super().__init__(f"gateway: client {self.id} of {klippy.printer.name}")
         self.authorized = authorized
         self.identity: Identity | None = None
-        self.prefix = prefix
+        self.base = base
         self.peer = peer
         self.under_way = 0
         self._klippy = klippy

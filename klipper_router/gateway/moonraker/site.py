@@ -118,7 +118,7 @@ class MoonrakerSite(Site):
     async def _session(self, socket: WebSocket) -> None:
         request = socket.request
         session = Session(
-            self._api.klippy, socket.post, authorized=request.authorized, prefix=request.prefix, peer=request.peer
+            self._api.klippy, socket.post, authorized=request.authorized, base=_base(request), peer=request.peer
         )
         self._api.add(session)
         try:
@@ -135,8 +135,8 @@ class MoonrakerSite(Site):
 
     def _take(self, session: Session, message: str | bytes) -> None:
         """Serve one message. What a client has under way is bounded; beyond that, it is told so."""
-        call = Call(self._api, session, session, session.peer, session.prefix, session.authorized)
-        lookup = partial(methods.lookup, call)
+        call = Call(self._api, session, session, session.peer, session.base, session.authorized)
+        lookup: rpc.Lookup = partial(methods.lookup, call)
         if session.under_way >= MAX_REQUESTS_UNDER_WAY:
             lookup = _too_many
         session.under_way += 1
@@ -151,7 +151,12 @@ class MoonrakerSite(Site):
         rpc.serve(message, lookup, answered, none_due)
 
     def _call(self, request: HttpRequest) -> Call:
-        return Call(self._api, None, self._api.web, request.peer, request.prefix, request.authorized)
+        return Call(self._api, None, self._api.web, request.peer, _base(request), request.authorized)
+
+
+def _base(request: HttpRequest) -> str:
+    """By what the client reaches the printer."""
+    return request.origin + request.prefix
 
 
 def _too_many(name: str) -> rpc.Serve:

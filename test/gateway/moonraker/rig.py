@@ -164,7 +164,7 @@ class Rig:
             machine=Machine(),
             database_path=database,
             access=Access(api_key=API_KEY),
-            webcams=lambda prefix: [{**each, "stream_url": prefix + each["stream_url"]} for each in self.webcams],
+            webcams=lambda base: [{**each, "stream_url": base + each["stream_url"]} for each in self.webcams],
         )
         self.site = MoonrakerSite(self.api)
         self._nursery = nursery

@@ -22,12 +22,15 @@ async def ask(made: Rig, method: str, path: str, *, body: bytes = b"", headers: 
     async def source() -> AsyncGenerator[bytes, None]:
         yield body
 
-    request = HttpRequest(method, path, query=query, headers=headers, body_source=source)
+    answer = await answer_to(made, HttpRequest(method, path, query=query, headers=headers, body_source=source))
+    return answer["result"] if path != "/server/jsonrpc" else answer
+
+
+async def answer_to(made: Rig, request: HttpRequest) -> Any:
     response = await made.site.handle(request)
     assert response.status == 200
     assert isinstance(response.body, bytes)
-    answer = json.loads(response.body)
-    return answer["result"] if path != "/server/jsonrpc" else answer
+    return json.loads(response.body)
 
 
 async def test_objects_are_named_by_the_query() -> None:
@@ -59,11 +62,18 @@ async def test_a_resource_has_one_path_for_its_methods() -> None:
 
 async def test_an_argument_may_name_its_type() -> None:
     async with rig() as made:
-        arguments = {"namespace": "some", "key": "k", "value:json": '{"a": [1]}', "connection_id": "7"}
-        assert (await ask(made, "POST", "/server/database/item", **arguments))["value"] == {"a": [1]}
-        assert (await ask(made, "POST", "/server/database/item", namespace="s", key="k", **{"value:int": "3"}))[
-            "value"
-        ] == 3
+        for hint, text, value in (
+            ("json", '{"a": [1]}', {"a": [1]}),
+            ("int", "3", 3),
+            ("int", "x", "x"),
+            ("no", "1", "1"),
+        ):
+            request = HttpRequest(
+                "POST",
+                "/server/database/item",
+                query={"namespace": "s", "key": "k", f"value:{hint}": text, "token": "t"},
+            )
+            assert (await answer_to(made, request))["result"]["value"] == value
         assert len((await ask(made, "GET", "/server/gcode_store", count="1"))["gcode_store"]) == 1
 
 

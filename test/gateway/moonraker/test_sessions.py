@@ -12,6 +12,9 @@ from klipper_router.gateway.moonraker.session import MAX_REQUESTS_UNDER_WAY
 from test.gateway.moonraker.calls import IDENTITY
 from test.gateway.moonraker.rig import API_KEY, STRANGER, ApiRefused, rig
 
+HERE = "http://localhost"
+STREAM = "/cameras/nozzle/stream"
+
 
 async def test_a_stranger_may_only_say_who_it_is() -> None:
     async with rig() as made:
@@ -138,13 +141,13 @@ async def test_there_is_a_most_of_clients() -> None:
 
 async def test_cameras_have_the_urls_of_where_the_client_is() -> None:
     async with rig() as made:
-        made.webcams.append({"name": "nozzle", "uid": "1", "stream_url": "/cameras/nozzle/stream"})
+        made.webcams.append({"name": "nozzle", "uid": "1", "stream_url": STREAM})
         below, own = made.client(prefix="/printers/led"), made.client(prefix="")
-        for client, url in ((below, "/printers/led/cameras/nozzle/stream"), (own, "/cameras/nozzle/stream")):
+        for client, url in ((below, f"{HERE}/printers/led{STREAM}"), (own, HERE + STREAM)):
             assert (await client.call("server.webcams.list"))["webcams"][0]["stream_url"] == url
             assert (await client.call("server.webcams.get_item", uid="1"))["webcam"]["stream_url"] == url
         made.api.webcams_changed()
-        assert (await own.notification("webcams_changed"))[0]["webcams"][0]["stream_url"] == "/cameras/nozzle/stream"
+        assert (await own.notification("webcams_changed"))[0]["webcams"][0]["stream_url"] == HERE + STREAM
 
 
 async def test_policy_holds_for_clients_of_the_gateway() -> None:
