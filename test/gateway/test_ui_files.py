@@ -331,7 +331,7 @@ async def test_an_unknown_release_is_shown_at_own_origins_only(
 ) -> None:
     (client.mainsail / "assets/helper-QwErTy56.js").write_text("var e=function(e){return u(e)}")
     with caplog.at_level(logging.INFO):
-        await client.site.load()
+        await client.site.run()
     error = await client.refused(A, "/")
     assert error.status == 501
     assert "Mainsail v2.99.0 is unknown to this router: the modules it loads later: 0 places" in error.message
@@ -353,7 +353,7 @@ async def test_without_a_directory_the_answer_names_the_option(client: Client) -
         with pytest.raises(HttpError, match=option) as caught:
             await site.handle(HttpRequest("GET", "/", ui=ui))
         assert caught.value.status == 404
-    await site.load()
+    await site.run()
     assert (await site.handle(HttpRequest("GET", "/", ui="fluidd"))).status == 200
 
 

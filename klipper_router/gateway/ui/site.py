@@ -26,7 +26,7 @@ class UserInterfaces(Site):
             if directory is not None
         }
 
-    async def load(self) -> None:
+    async def run(self) -> None:
         """Read the releases, so that what is wrong with them is in the log from the start. The gateway runs without."""
         for interface in self.interfaces.values():
             with contextlib.suppress(ReleaseError):
