@@ -1,0 +1,153 @@
+"""Mainsail and Fluidd in a browser, three printers open at once behind one gateway: each page drives its own printer.
+
+Needs Chromium, the package moonraker, and releases of the UIs: MAINSAIL_DIR and FLUIDD_DIR are the directories. With
+PICTURES set to a directory, what the pages look like is kept there. docs/web-uis.md says how to get all that.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import trio
+
+from test.gateway import browser as browsers
+from test.gateway.browser import Browser, Page
+from test.gateway.world import NAMES, World, moonraker_is_installed, world
+
+pytestmark = [
+    pytest.mark.skipif(browsers.program() is None, reason="there is no chromium (CHROMIUM names one)"),
+    pytest.mark.skipif(not moonraker_is_installed(), reason="the package moonraker is not installed"),
+]
+
+
+def directory(ui: str) -> Path:
+    name = f"{ui.upper()}_DIR"
+    if not os.environ.get(name):
+        pytest.skip(f"{name} is not set: the directory of a release of {ui}")
+    return Path(os.environ[name])
+
+
+async def open_all(browser: Browser, addresses: Mapping[str, str]) -> dict[str, Page]:
+    """Open every printer's page, all at the same time, each in its tab."""
+    pages = {name: await browser.tab() for name in addresses}
+    async with trio.open_nursery() as nursery:
+        for name, page in pages.items():
+            nursery.start_soon(page.go, addresses[name])
+    return pages
+
+
+async def shows_only_its_own_printer(name: str, page: Page, address: str) -> None:
+    """What is to be seen is this printer's, and no socket ever went anywhere else."""
+    await page.shows(f"Printer-{name}", f"{name} chamber", f"hello {name}")
+    text = (await page.text()).lower()
+    for other in set(NAMES) - {name}:
+        assert f"{other} chamber" not in text
+        assert f"hello {other}" not in text
+    url = urlsplit(address)
+    own = f"ws://{url.netloc}{url.path.rstrip('/')}/websocket"
+    assert page.sockets, "it opened no WebSocket"
+    assert {socket.partition("?")[0] for socket in page.sockets} == {own}
+    prefix = f"http://{url.netloc}{url.path.rstrip('/')}/"
+    requests = {request for request in page.requests if request.startswith("http")}
+    assert {request for request in requests if not request.startswith(prefix)} == set()
+    assert [error for error in page.errors if not is_expected(error)] == []
+
+
+def is_expected(error: str) -> bool:
+    """What the UIs ask for to learn whether it is there: Mainsail its themes and settings of the user's."""
+    return error.startswith("404 ") and "/server/files/config/" in error
+
+
+async def keep_pictures(pages: Mapping[str, Page], title: str) -> None:
+    if folder := os.environ.get("PICTURES"):
+        await trio.Path(folder).mkdir(parents=True, exist_ok=True)
+        for name, page in pages.items():
+            await page.picture(Path(folder) / f"{title}-{name}.png")
+
+
+async def each_on_its_own_printer(browser: Browser, addresses: Mapping[str, str], title: str) -> dict[str, Page]:
+    pages = await open_all(browser, addresses)
+    for name, page in pages.items():
+        await shows_only_its_own_printer(name, page, addresses[name])
+    await keep_pictures(pages, title)
+    return pages
+
+
+async def drives(page: Page, printer: World, name: str, ui: str) -> None:
+    """A click on the page runs a macro on this printer and on no other."""
+    marks = {other: len(klippy.console.lines) for other, klippy in printer.fleet.klippys.items()}
+    clicked = await page.evaluate(
+        "(() => { const button = [...document.querySelectorAll('button')].find((button) =>"
+        f" button.innerText.trim().toLowerCase() === 'hello {name}'); button?.click(); return Boolean(button); }})()"
+    )
+    assert clicked, f"{ui} shows no button for the macro of {name}"
+    await printer.fleet.klippys[name].console.shows(f"hello from {name}", since=marks[name])
+    for other in set(NAMES) - {name}:
+        lines = printer.fleet.klippys[other].console.lines[marks[other] :]
+        assert not any("hello" in line for line in lines)
+
+
+def below_prefix(made: World, ui: str) -> dict[str, str]:
+    return {name: f"{made.main_origin}/printers/{name}/{ui}/" for name in NAMES}
+
+
+@pytest.mark.parametrize("ui", ["mainsail", "fluidd"])
+async def test_three_printers_open_at_once_are_each_on_their_own(ui: str) -> None:
+    release = directory(ui)
+    async with (
+        world(release if ui == "mainsail" else None, release if ui == "fluidd" else None) as made,
+        browsers.browser() as browser,
+    ):
+        addresses = below_prefix(made, ui)
+        pages = await each_on_its_own_printer(browser, addresses, f"{ui}-prefix")
+        for name, page in pages.items():
+            await drives(page, made, name, ui)
+        # One after the other in the same tab, and back: what one left in the browser must not lead to it again.
+        tab = await browser.tab()
+        for name in (*NAMES, *reversed(NAMES)):
+            tab.sockets.clear()
+            tab.requests.clear()
+            await tab.go(addresses[name])
+            await shows_only_its_own_printer(name, tab, addresses[name])
+        own = {name: f"{made.origin(name)}/" for name in NAMES}
+        pages = await each_on_its_own_printer(browser, own, f"{ui}-origin")
+        for name, page in pages.items():
+            await drives(page, made, name, ui)
+
+
+async def test_pages_of_mainsail_can_be_opened_directly_and_reloaded() -> None:
+    release = directory("mainsail")
+    async with world(release, None) as made, browsers.browser() as browser:
+        for base in (f"{made.main_origin}/printers/afc/mainsail", made.origin("afc")):
+            page = await browser.tab()
+            await page.go(f"{base}/console")
+            await page.shows("Printer-afc", "console")
+            assert await page.evaluate("location.pathname") == urlsplit(base).path + "/console"
+            assert {socket.partition("?")[0] for socket in page.sockets} == {
+                base.replace("http:", "ws:") + "/websocket"
+            }
+            page.sockets.clear()
+            await page.command("Page.reload")
+            await page.shows("Printer-afc", "console")
+
+
+async def test_no_service_worker_stays_behind() -> None:
+    release = directory("mainsail")
+    async with world(release, None) as made, browsers.browser() as browser:
+        page = await browser.tab()
+        await page.go(f"{made.main_origin}/printers/main/mainsail/")
+        await page.shows("Printer-main")
+        await page.go(f"{made.main_origin}/printers/main/mainsail/release_info.json")
+        await page.shows("version")
+        # As an earlier visit would have: this page is no UI, it can register one.
+        count = "navigator.serviceWorker.getRegistrations().then((all) => all.length)"
+        assert await page.evaluate(count) == 0
+        register = "navigator.serviceWorker.register('/printers/main/mainsail/sw.js').then((r) => r.scope)"
+        assert await page.evaluate(register) == f"{made.main_origin}/printers/main/mainsail/"
+        with trio.fail_after(browsers.SHOWN_WITHIN_S):
+            while await page.evaluate(count):  # noqa: ASYNC110 - only the browser knows
+                await trio.sleep(browsers.LOOK_AGAIN_S)
