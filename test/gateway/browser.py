@@ -47,6 +47,11 @@ def program() -> str | None:
     return os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 
 
+def plain(text: str) -> str:
+    """Mainsail shows a macro MY_MACRO as "My macro" or "MY MACRO", Fluidd as it is; both make names of sensors nice."""
+    return text.lower().replace("_", " ")
+
+
 class Page:
     """A tab."""
 
@@ -81,13 +86,13 @@ class Page:
         return text
 
     async def shows(self, *texts: str) -> None:
-        """Wait until all these texts are on the page, upper or lower case."""
+        """Wait until all these texts are on the page; see `plain`."""
         missing = list(texts)
         with trio.move_on_after(SHOWN_WITHIN_S):
             while missing:
                 with contextlib.suppress(RuntimeError):  # between two documents there is none
-                    shown = (await self.text()).lower()
-                    missing = [text for text in texts if text.lower() not in shown]
+                    shown = plain(await self.text())
+                    missing = [text for text in texts if plain(text) not in shown]
                 if missing:
                     await trio.sleep(LOOK_AGAIN_S)
             return
@@ -108,7 +113,7 @@ class Page:
             case "Network.responseReceived" if params["response"]["status"] >= 400:
                 self.errors.append(f"{params['response']['status']} {params['response']['url']}")
             case "Runtime.exceptionThrown":
-                self.errors.append(json.dumps(params["exceptionDetails"])[:500])
+                self.errors.append(json.dumps(params["exceptionDetails"])[:1500])
 
 
 class Browser:

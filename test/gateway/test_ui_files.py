@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -415,12 +416,15 @@ async def test_a_maker_that_fails_leaves_the_shelf_usable() -> None:
 # -- real releases -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["mainsail", "fluidd"])
-async def test_a_real_release_can_be_shown_below_a_prefix(name: str) -> None:
+def real(name: str) -> Any:
     variable = f"{name.upper()}_DIR"
-    if not os.environ.get(variable):
-        pytest.skip(f"{variable} is not set: the directory of a release of {name}")
-    directory = Path(os.environ[variable])
+    reason = f"{variable} is not set: the directory of a release of {name}"
+    return pytest.param(name, marks=pytest.mark.skipif(variable not in os.environ, reason=reason))
+
+
+@pytest.mark.parametrize("name", [real("mainsail"), real("fluidd")])
+async def test_a_real_release_can_be_shown_below_a_prefix(name: str) -> None:
+    directory = Path(os.environ[f"{name.upper()}_DIR"])
     site = UserInterfaces(mainsail=directory, fluidd=directory)
     interface = site.interfaces[name]
     await interface.load()
