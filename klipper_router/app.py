@@ -6,11 +6,13 @@ import contextlib
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Protocol
 
 import trio
 
 from klipper_router import __version__, api_socket, supervision
-from klipper_router.config import Config
+from klipper_router.config import Config, load
 from klipper_router.errors import ConfigError
 from klipper_router.link import Dial, dial_unix
 from klipper_router.listening import bound_socket
@@ -28,16 +30,50 @@ async def serve(
         await _serve_on(sock, config, gateway, dial=dial, task_status=task_status)
 
 
-async def serve_until_signal(config: Config, reload: Callable[[], Config]) -> None:
-    """Run the router until SIGTERM or SIGINT; SIGHUP makes it take on what ``reload`` returns.
+class Source(Protocol):
+    """Where a configuration comes from."""
+
+    config: Config
+
+    def reread(self) -> Config:
+        """Read it again. Raises ConfigError; then ``config`` is as it was."""
+
+
+class Files:
+    """A configuration as it stands in its files."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.config = load(path)
+
+    def reread(self) -> Config:
+        """See `Source`."""
+        self.config = load(self._path)
+        return self.config
+
+
+def source(path: Path) -> Source:
+    """A configuration's files, and over them what was changed on the dashboard. Raises ConfigError."""
+    files = Files(path)
+    gateway = files.config.gateway
+    if gateway is None:
+        return files
+    from klipper_router.gateway.page.inventory import Inventory
+
+    return Inventory.read(path, gateway.data)
+
+
+async def serve_until_signal(source: Source) -> None:
+    """Run the router until SIGTERM or SIGINT; at SIGHUP its configuration is read again.
 
     Raises ConfigError, having started nothing.
     """
+    config = source.config
     # The socket is bound outside of any nursery, so that its error is not wrapped into a group.
     with (
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals,
         bound_socket(config.router) as sock,
-        _gateway(config) as gateway,
+        _gateway(config, source) as gateway,
     ):
         async with trio.open_nursery() as nursery:
             router = await nursery.start(_serve_on, sock, config, gateway)
@@ -45,7 +81,7 @@ async def serve_until_signal(config: Config, reload: Callable[[], Config]) -> No
             supervision.notify("READY=1")
             async for number in signals:
                 if number == signal.SIGHUP:
-                    _reload(router, reload)
+                    _reload(router, source)
                     continue
                 log.info("%s: stopping", signal.Signals(number).name)
                 supervision.notify("STOPPING=1")
@@ -53,16 +89,18 @@ async def serve_until_signal(config: Config, reload: Callable[[], Config]) -> No
                 return
 
 
-def _reload(router: Router, reload: Callable[[], Config]) -> None:
+def _reload(router: Router, source: Source) -> None:
     """A configuration that is wrong changes nothing: whoever edits it beside a print gets a second chance."""
     supervision.notify(supervision.reloading())
     try:
-        config = reload()
+        config = source.reread()
     except ConfigError as error:
         log.error("configuration: not reloaded, nothing was changed: %s", error)
     else:
         if config.router != router.config.router:
             log.warning("configuration: of [router] only default_instance counts before the next start")
+        if (config.gateway, config.forward) != (router.config.gateway, router.config.forward):
+            log.warning("configuration: [gateway] and [forward] count from the next start on")
         log.info("configuration: reloaded, %s", ", ".join(router.reconfigure(config)) or "no printer changed")
     supervision.notify("READY=1")
 
@@ -71,17 +109,19 @@ ServeGateway = Callable[[Router], Awaitable[None]]
 
 
 @contextlib.contextmanager
-def _gateway(config: Config) -> Iterator[ServeGateway | None]:
+def _gateway(config: Config, source: Source | None = None) -> Iterator[ServeGateway | None]:
     """What serves HTTP and forwards, its addresses bound; None: nothing of it is configured. Raises ConfigError."""
     if config.gateway is None and not config.forward:
         yield None
         return
     try:
-        from klipper_router.gateway import app as gateway  # only then: it needs the extra, and memory
+        # Only then: it needs the extra, and memory.
+        from klipper_router.gateway import app as gateway
+        from klipper_router.gateway.page.inventory import Inventory
     except ModuleNotFoundError as error:
         message = f"[gateway] needs {error.name}: install klipper-router[gateway]"
         raise ConfigError(message) from None
-    with gateway.prepared(config) as ready:
+    with gateway.prepared(config, source if isinstance(source, Inventory) else None) as ready:
         yield lambda router: gateway.serve(router, ready)
 
 

@@ -139,22 +139,21 @@ def _run(options: argparse.Namespace) -> int:
 
     import trio
 
-    from klipper_router import app, config, log
+    from klipper_router import app, log
 
-    file = _config_file(options)
-    loaded = config.load(file)
+    source = app.source(_config_file(options))
     recent = log.to_stderr(verbose=options.verbose)
     if sys.__stderr__ is not None:
         faulthandler.enable(sys.__stderr__)  # says where it stood when systemd's watchdog ends it by SIGABRT
     try:
-        trio.run(app.serve_until_signal, loaded, lambda: config.load(file))
+        trio.run(app.serve_until_signal, source)
     except ConfigError:
         raise
     except Exception as error:
         # Whatever none of our own errors tells is a bug: crash loudly, and help whoever reports it.
         from klipper_router import crash_report
 
-        return crash_report.write(error, loaded, recent)
+        return crash_report.write(error, source.config, recent)
     return 0
 
 

@@ -28,10 +28,15 @@ from klipper_router.gateway.connection import Connection
 from klipper_router.gateway.forward import Forward
 from klipper_router.gateway.heads import RequestHead
 from klipper_router.gateway.http import HttpError, HttpResponse, Rewriters, Site
+from klipper_router.gateway.moonraker.printers import Moonrakers
+from klipper_router.gateway.page import extras
+from klipper_router.gateway.page.inventory import Inventory
+from klipper_router.gateway.page.site import Page
 from klipper_router.gateway.proxy import Proxy
 from klipper_router.gateway.routes import Kind, Route
 from klipper_router.gateway.server import Listener, Server, bound
 from klipper_router.gateway.settings import Address, GatewaySection, KlippyOptions, forward_address
+from klipper_router.gateway.ui.site import UserInterfaces
 from klipper_router.router import Router
 
 log = logging.getLogger("klipper_router.gateway")
@@ -186,10 +191,12 @@ class Prepared(NamedTuple):
     """None: there are only forwards."""
     listeners: list[Listener]
     forwards: list[Forward]
+    inventory: Inventory | None
+    """None: the configuration is not that of a file, so nothing of it can be changed, and there is no dashboard."""
 
 
 @contextlib.contextmanager
-def prepared(config: Config) -> Iterator[Prepared]:
+def prepared(config: Config, inventory: Inventory | None = None) -> Iterator[Prepared]:
     """Bind and read all that a configuration names. Raises ConfigError, with nothing left open.
 
     To be entered before anything else is started.
@@ -211,7 +218,8 @@ def prepared(config: Config) -> Iterator[Prepared]:
     with bound(places) as socks:
         listeners = [Listener(sock, name, tls) for sock, name in zip(socks, printers, strict=False)]
         targets = zip(socks[len(printers) :], config.forward.values(), forward_tls, strict=True)
-        yield Prepared(access, listeners, [Forward(sock, each.to, context) for sock, each, context in targets])
+        forwards = [Forward(sock, each.to, context) for sock, each, context in targets]
+        yield Prepared(access, listeners, forwards, inventory)
 
 
 async def serve(
@@ -224,13 +232,13 @@ async def serve(
         if ready.access is None:
             task_status.started(None)
         else:
-            task_status.started(await nursery.start(_serve_http, router, ready.access, ready.listeners))
+            task_status.started(await nursery.start(_serve_http, router, ready.access, ready))
 
 
 async def _serve_http(
     router: Router,
     access: Access,
-    listeners: list[Listener],
+    ready: Prepared,
     *,
     task_status: trio.TaskStatus[Gateway] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -238,7 +246,11 @@ async def _serve_http(
     assert section is not None
     async with trio.open_nursery() as nursery:
         cameras = CameraSite(nursery)
-        gateway = Gateway(access, Sites(cameras=cameras), cameras)
+        sites = Sites(cameras=cameras, ui=_user_interfaces(section))
+        moonrakers = Moonrakers(router, access, sites.moonraker, cameras.webcams)
+        if ready.inventory:
+            sites.page = _page(router, access, ready.inventory, cameras)
+        gateway = Gateway(access, sites, cameras)
         server = Server(
             gateway.dispatch,
             max_connections=section.max_connections,
@@ -254,7 +266,11 @@ async def _serve_http(
         change()
         router.on_change.append(change)
         try:
-            await nursery.start(server.serve, listeners)
+            nursery.start_soon(moonrakers.run)
+            for site in (sites.page, sites.ui):
+                if site:
+                    nursery.start_soon(site.run)
+            await nursery.start(server.serve, ready.listeners)
             scheme = "https" if section.tls_certificate else "http"
             log.info("the gateway serves on %s", ", ".join(f"{scheme}://{address}" for address in section.listen))
             task_status.started(gateway)
@@ -262,3 +278,18 @@ async def _serve_http(
         finally:
             router.on_change.remove(change)
             gateway.close()
+
+
+def _user_interfaces(section: GatewaySection) -> UserInterfaces:
+    mainsail, fluidd = (Path(text) if text else None for text in (section.mainsail, section.fluidd))
+    return UserInterfaces(mainsail=mainsail, fluidd=fluidd)
+
+
+def _page(router: Router, access: Access, inventory: Inventory, cameras: CameraSite) -> Page:
+    return Page(
+        router,
+        inventory,
+        apply=router.reconfigure,
+        extras=lambda name: extras.of(router.config, name, cameras.names(name)),
+        oneshot_token=access.oneshot_token,
+    )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import trio
@@ -24,7 +24,7 @@ from klipper_router.gateway.cameras.camera import Camera
 from klipper_router.gateway.cameras.errors import CameraError
 from klipper_router.gateway.cameras.frames import TextRewriter
 from klipper_router.gateway.cameras.registry import PrinterCameras
-from klipper_router.gateway.cameras.webcams import MARKER, Webcams, configured_spec
+from klipper_router.gateway.cameras.webcams import MARKER, Webcams, configured_spec, webcam_of
 from klipper_router.gateway.http import HttpError, HttpRequest, HttpResponse, Site
 from klipper_router.gateway.routes import Route
 from klipper_router.gateway.settings import CameraSection, KlippyOptions
@@ -79,6 +79,16 @@ class CameraSite(Site):
     def of(self, printer: str) -> PrinterCameras | None:
         """The cameras of a printer, None if there is no such printer."""
         return self._printers.get(printer)
+
+    def names(self, printer: str) -> list[str]:
+        """The cameras of a printer that are known by now, by the name in their address."""
+        of_printer = self.of(printer)
+        return [spec.slug for spec in of_printer.specs()] if of_printer else []
+
+    def webcams(self, printer: str, base: str) -> list[dict[str, Any]]:
+        """The cameras of a printer in the shape of Moonraker's ``server.webcams.list``, with URLs below ``base``."""
+        of_printer = self.of(printer)
+        return [webcam_of(spec, base) for spec in of_printer.specs()] if of_printer else []
 
     def for_webcams(self, printer: str, base: str) -> Webcams | None:
         """See `http.Rewriters`."""

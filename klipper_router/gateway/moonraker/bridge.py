@@ -13,7 +13,8 @@ import trio
 
 from klipper_router.framing import FRAME_END, FrameSplitter, TooLong
 from klipper_router.gateway.http import WebSocket, WebSocketClosed
-from klipper_router.link import RECEIVE_BYTES, dial_unix
+from klipper_router.link import dial_unix
+from klipper_router.unix_stream import RECEIVE_BYTES
 
 log = logging.getLogger("klipper_router.gateway.moonraker")
 
@@ -48,7 +49,7 @@ async def bridge(socket: WebSocket, klippy_sock: str) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def _from_klippy(stream: trio.SocketStream, socket: WebSocket) -> None:
+async def _from_klippy(stream: trio.abc.Stream, socket: WebSocket) -> None:
     splitter = FrameSplitter(MAX_FRAME_BYTES)
     try:
         while data := await stream.receive_some(RECEIVE_BYTES):
