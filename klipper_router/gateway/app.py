@@ -19,7 +19,7 @@ import trio
 
 from klipper_router.config import Config
 from klipper_router.errors import ConfigError
-from klipper_router.gateway import forward, local, routes
+from klipper_router.gateway import forward, local, routes, self_test
 from klipper_router.gateway.access import Access, Client, host_name, load_api_key, save_api_key
 from klipper_router.gateway.cameras import passthrough
 from klipper_router.gateway.cameras.site import CameraSite
@@ -223,16 +223,23 @@ def prepared(config: Config, inventory: Inventory | None = None) -> Iterator[Pre
 
 
 async def serve(
-    router: Router, ready: Prepared, *, task_status: trio.TaskStatus[Gateway | None] = trio.TASK_STATUS_IGNORED
+    router: Router,
+    ready: Prepared,
+    *,
+    with_self_test: bool = True,
+    task_status: trio.TaskStatus[Gateway | None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve what was `prepared` beside its router, for ever."""
+    """Serve what was `prepared` beside its router, for ever. ``with_self_test``: ask each Moonraker whom it trusts."""
     async with trio.open_nursery() as nursery:
         for each in ready.forwards:
             nursery.start_soon(forward.serve, each)
         if ready.access is None:
             task_status.started(None)
         else:
-            task_status.started(await nursery.start(_serve_http, router, ready.access, ready))
+            gateway = await nursery.start(_serve_http, router, ready.access, ready)
+            if with_self_test:
+                nursery.start_soon(self_test.run, lambda: gateway.proxies.values())
+            task_status.started(gateway)
 
 
 async def _serve_http(

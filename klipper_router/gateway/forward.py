@@ -21,6 +21,7 @@ from klipper_router.gateway.transport import RECEIVE_BYTES, Transport
 log = logging.getLogger("klipper_router.gateway.forward")
 
 MAX_CONNECTIONS = 256
+GOODBYE_S = 2.0
 
 
 class Forward(NamedTuple):
@@ -70,13 +71,18 @@ async def both_ways(one: Transport, other: Transport) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_one_way, one, other, nursery.cancel_scope)
         nursery.start_soon(_one_way, other, one, nursery.cancel_scope)
+    for each in (one, other):
+        with contextlib.suppress(OSError), trio.move_on_after(GOODBYE_S):
+            await each.end()
 
 
 async def _one_way(source: Transport, sink: Transport, scope: trio.CancelScope) -> None:
     try:
         while data := await source.receive_some(RECEIVE_BYTES):
             await sink.send_all(data)
-        with contextlib.suppress(OSError):
+        if sink.half_close:
             await sink.end()
+        else:
+            scope.cancel()
     except OSError:
         scope.cancel()

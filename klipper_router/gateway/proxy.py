@@ -157,8 +157,7 @@ class Proxy:
         except TimeoutError as error:
             raise HttpError(504, f"{self._name} cannot be reached: {error}") from None
         except OSError as error:
-            why = error.strerror or error.__cause__ or error
-            raise HttpError(502, f"{self._name} cannot be reached: {why}") from None
+            raise HttpError(502, f"{self._name} cannot be reached: {error.strerror or error}") from None
 
     @property
     def _name(self) -> str:

@@ -36,6 +36,8 @@ _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 class Transport(Protocol):
     sock: socket.socket
+    half_close: bool
+    """Whether one side can end its sending and still receive. TLS 1.3 can, Python's ssl cannot."""
 
     def receive_some(self, max_bytes: int, /) -> Awaitable[bytes]:
         """At least one byte, or nothing at the end. Raises OSError."""
@@ -46,7 +48,10 @@ class Transport(Protocol):
         ...
 
     async def end(self) -> None:
-        """Tell the peer that nothing more will be sent. Raises OSError."""
+        """Tell the peer that nothing more will be sent. Raises OSError.
+
+        Without `half_close` nobody may be receiving meanwhile.
+        """
         ...
 
     def close(self) -> None:
@@ -62,10 +67,11 @@ class SocketTransport:
     a small request. Receiving is the checkpoint of every loop here.
     """
 
-    __slots__ = ("_recv", "_send", "sock")
+    __slots__ = ("_recv", "_send", "half_close", "sock")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self.half_close = True
         self._recv = sock.recv
         self._send = sock.send
 
@@ -109,14 +115,18 @@ class SocketTransport:
 class TlsTransport:
     """TLS over TCP. Made only once its handshake is done: `server_tls` and `dial`."""
 
-    __slots__ = ("_stream", "sock")
+    __slots__ = ("_ended", "_stream", "half_close", "sock")
 
     def __init__(self, sock: socket.socket, stream: trio.SSLStream[trio.SocketStream]) -> None:
         self.sock = sock
+        self.half_close = False
         self._stream = stream
+        self._ended = False
 
     async def receive_some(self, max_bytes: int) -> bytes:
         try:
+            if self._ended:  # what still comes can be read by nobody, but the connection ends in order
+                return await SocketTransport(self.sock).receive_some(max_bytes)
             return bytes(await self._stream.receive_some(max_bytes))
         except trio.BrokenResourceError as error:
             raise ConnectionResetError(f"TLS connection broken: {error.__cause__ or error}") from None
@@ -128,11 +138,10 @@ class TlsTransport:
             raise ConnectionResetError(f"TLS connection broken: {error.__cause__ or error}") from None
 
     async def end(self) -> None:
-        """TLS 1.3 has a half-close, Python's ssl has none: this ends both directions' TLS, then the sending of TCP."""
-        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        self._ended = True
+        with contextlib.suppress(trio.BrokenResourceError):
             await self._stream.unwrap()
-        with contextlib.suppress(trio.ClosedResourceError):
-            self.sock.shutdown(socket.SHUT_WR)
+        self.sock.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         close(self.sock)
@@ -181,6 +190,8 @@ async def dial(host: str, port: int, tls: ssl.SSLContext | None = None) -> Trans
             stream = await trio.open_tcp_stream(host, port)
     except trio.TooSlowError:
         raise TimeoutError(f"{host} port {port} did not answer within {CONNECT_S:g} s") from None
+    except OSError as error:
+        raise _plain(error) from None
     sock = socket.socket(fileno=stream.socket.detach())
     try:
         prepare(sock)
@@ -190,6 +201,14 @@ async def dial(host: str, port: int, tls: ssl.SSLContext | None = None) -> Trans
     except BaseException:
         sock.close()
         raise
+
+
+def _plain(error: OSError) -> OSError:
+    """trio wraps what each address of a name gave: the first one tells enough."""
+    cause: BaseException | None = error.__cause__
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    return cause if isinstance(cause, OSError) else error
 
 
 async def _handshake(

@@ -1,0 +1,149 @@
+"""TLS with a given certificate, and ports that are forwarded as they are."""
+
+from __future__ import annotations
+
+import shutil
+import ssl
+import subprocess
+from pathlib import Path
+
+import pytest
+import trio
+
+from klipper_router.errors import ConfigError
+from test.gateway.rig import WITHIN_S, Echo, Toy, Wire, fields_of, running
+
+FORWARD = """
+[forward {listen}]
+to: 127.0.0.1:{port}
+[klippy main]
+"""
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate for localhost with its key in one file."""
+    if (openssl := shutil.which("openssl")) is None:
+        pytest.skip("needs the openssl command to make a certificate")
+    file = tmp_path / "both.pem"
+    names = "subjectAltName=DNS:localhost,IP:127.0.0.1"
+    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += [
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        names,
+        "-keyout",
+        str(file),
+        "-out",
+        str(tmp_path / "c.pem"),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    file.write_text(file.read_text() + (tmp_path / "c.pem").read_text())
+    return file
+
+
+async def tls_client(port: int, certificate: Path) -> Wire:
+    context = ssl.create_default_context(cafile=str(certificate))
+    stream = await trio.open_tcp_stream("127.0.0.1", port)
+    return Wire(trio.SSLStream(stream, context, server_hostname="localhost", https_compatible=True))
+
+
+async def test_https_is_the_same_gateway(certificate: Path, tmp_path: Path) -> None:
+    async with Toy().running() as toy:
+        text = f"[gateway]\nlisten: 127.0.0.1:0\ntls_certificate: {certificate}\n[klippy main]\nmoonraker: http://127.0.0.1:{toy.port}"
+        async with running(tmp_path, text, Echo()) as rig:
+            client = await tls_client(rig.port, certificate)
+            async with client.stream:
+                for _ in range(2):
+                    await client.send(b"GET /printers/main/server/info HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                    assert (await client.message())[1] == b'{"result":"ok"}'
+                assert fields_of(toy.received).get("x-scheme") == "https"
+                await client.send(b"GET /x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                assert b'"origin":"https://localhost"' in (await client.message())[1]
+                assert await client.rest() == b""
+
+
+async def test_a_client_that_speaks_no_tls_does_not_hold_up_the_others(certificate: Path, tmp_path: Path) -> None:
+    text = f"[gateway]\nlisten: 127.0.0.1:0\ntls_certificate: {certificate}\n[klippy main]"
+    async with running(tmp_path, text, Echo()) as rig, rig.client() as plain, rig.client():
+        await plain.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert not (await plain.rest()).startswith(b"HTTP")
+        client = await tls_client(rig.port, certificate)
+        async with client.stream:
+            await client.send(b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert (await client.head()).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_an_upstream_may_speak_tls(certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    async with Toy().running() as toy:
+        front = f"[forward 0]\nto: 127.0.0.1:{toy.port}\ntls_certificate: {certificate}\n[klippy main]"
+        (tmp_path / "front").mkdir()
+        async with running(tmp_path / "front", front) as tls:
+            port = tls.ready.forwards[0].sock.getsockname()[1]
+            text = f"[gateway]\nlisten: 127.0.0.1:0\n[klippy main]\nmoonraker: https://localhost:{port}"
+            async with running(tmp_path, text) as rig:
+                for _ in range(2):
+                    assert (await rig.get("/printers/main/server/info"))[0] == 200
+                assert len(toy.wires) == 1
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_a_forward_passes_everything_and_the_half_close(tls: bool, certificate: Path, tmp_path: Path) -> None:
+    content = b"0123456789abcdef" * 65536
+
+    async def answer_at_the_end(wire: Wire) -> None:
+        got = await wire.exactly(len(content)) if tls else await wire.rest()
+        await wire.send(got)
+
+    async with Toy(answer_at_the_end).running() as toy:
+        text = FORWARD.format(listen=0, port=toy.port)
+        if tls:
+            text = text.replace("[klippy", f"tls_certificate: {certificate}\n[klippy")
+        async with running(tmp_path, text) as rig:
+            port = rig.ready.forwards[0].sock.getsockname()[1]
+            stream = await trio.open_tcp_stream("127.0.0.1", port)
+            client = await tls_client(port, certificate) if tls else Wire(stream)
+            async with stream, client.stream:
+                await client.send(content)
+                if not tls:
+                    await stream.send_eof()
+                with trio.fail_after(WITHIN_S):
+                    assert await client.exactly(len(content)) == content
+                    assert await client.rest() == b""
+
+
+async def test_a_forward_to_nobody_closes_its_client(tmp_path: Path) -> None:
+    async with running(tmp_path, FORWARD.format(listen=0, port=1)) as rig:
+        port = rig.ready.forwards[0].sock.getsockname()[1]
+        async with rig.client(port) as client:
+            assert await client.rest() == b""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "[gateway]\nlisten: 127.0.0.1:0\ntls_certificate: {tmp}/none.pem\n",
+            r"\[gateway\] tls_certif",
+        ),
+        ("[forward 0]\nto: 127.0.0.1:1\ntls_certificate: {tmp}/none.pem\n", r"\[forward 0\] tls_certificate"),
+        ("[gateway]\nlisten: 192.0.2.1:0\n", r"\[gateway\] listen 192.0.2.1:0: Cannot assign"),
+        ("[gateway]\nlisten: nobody.invalid:0\n", r"\[gateway\] listen nobody.invalid:0: "),
+        ("[gateway]\nlisten: 127.0.0.1:0\napi_key_file: /dev/null/x\n", r"\[gateway\] api_key_file /dev/null/x"),
+    ],
+)
+async def test_what_cannot_be_had_is_told_before_anything_starts(text: str, expected: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        async with running(tmp_path, text.replace("{tmp}", str(tmp_path)) + "[klippy main]"):
+            pass
+
+
+async def test_an_address_in_use_is_told_and_the_others_are_free_again(tmp_path: Path) -> None:
+    async with running(tmp_path, "[gateway]\nlisten: 127.0.0.1:0\n[klippy main]") as rig:
+        with pytest.raises(ConfigError, match=rf"\[gateway\] listen 127.0.0.1:{rig.port}: Address already in use"):
+            async with running(tmp_path, f"[gateway]\nlisten: 127.0.0.1:0, 127.0.0.1:{rig.port}\n[klippy main]"):
+                pass
