@@ -13,7 +13,6 @@ A frame is copied once, from the receive buffer into the part that every viewer 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from klipper_router.errors import ProtocolError
@@ -102,12 +101,19 @@ class MjpegParser:
     def received(self, size_bytes: int) -> list[Frame]:
         """Take note of what was written into `room`; the frames that it completes."""
         self._end += size_bytes
-        frames = []
-        for frame in self._parse():
-            if frame is None:
-                self.skipped += 1
-            else:
-                frames.append(frame)
+        frames: list[Frame] = []
+        while self._begin < self._end and not self.ended:
+            if self._in_body:
+                body_bytes = self._body_size()
+                if body_bytes is None:
+                    break
+                frame = self._take(body_bytes)
+                if frame is None:
+                    self.skipped += 1
+                else:
+                    frames.append(frame)
+            elif not (self._read_head() if self._in_head else self._read_delimiter()):
+                break
         return frames
 
     def feed(self, data: bytes) -> list[Frame]:
@@ -130,17 +136,6 @@ class MjpegParser:
         self._buffer[: len(left)] = left
         self._searched = max(0, self._searched - self._begin)
         self._begin, self._end = 0, len(left)
-
-    def _parse(self) -> Iterator[Frame | None]:
-        """Each part that is complete: its frame, None for one that is no JPEG."""
-        while not self.ended:
-            if self._in_body:
-                size_bytes = self._body_size()
-                if size_bytes is None:
-                    return
-                yield self._take(size_bytes)
-            elif not (self._read_head() if self._in_head else self._read_delimiter()):
-                return
 
     def _read_delimiter(self) -> bool:
         """Go behind the next delimiter's line; False when it is not there yet."""
@@ -196,7 +191,7 @@ class MjpegParser:
     def _read_head(self) -> bool:
         """Go behind the empty line after a part's header; False when it is not there yet."""
         window = self._buffer, self._begin, min(self._end, self._begin + MAX_PART_HEAD_BYTES)
-        match = _EMPTY_LINE.match(*window) or _HEAD_END.search(*window)
+        match = _HEAD_END.search(*window) if self._buffer[self._begin] not in b"\r\n" else _EMPTY_LINE.match(*window)
         if match is None:
             if self._end - self._begin > MAX_PART_HEAD_BYTES:
                 raise ProtocolError("a part's header does not end", self._text(self._begin))

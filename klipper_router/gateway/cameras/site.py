@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, suppress
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -161,32 +161,48 @@ class CameraSite(Site):
 
 async def _stream(camera: Camera) -> HttpResponse:
     """Its frames, once the first is there. Raises CameraError, trio.TooSlowError."""
-    frames = _frames(camera)
+    frames = _Frames(camera)
     try:
         with trio.fail_after(FIRST_FRAME_S):
-            first = await anext(frames)
+            await frames.begin()
     except BaseException:
         await frames.aclose()
         raise
-
-    async def body() -> AsyncGenerator[bytes, None]:
-        async with aclosing(frames):
-            yield mjpeg.FIRST_DELIMITER + first
-            async for part in frames:
-                yield part
-
     # X-Accel-Buffering: an nginx in front of us hands frames on as they come.
     fields = [("content-type", mjpeg.CONTENT_TYPE), _NO_STORE, ("x-accel-buffering", "no")]
-    return HttpResponse(200, fields, body(), live=True)
+    return HttpResponse(200, fields, frames, live=True)
 
 
-async def _frames(camera: Camera) -> AsyncGenerator[bytes, None]:
-    """Raises CameraError before the first frame only; ends when the camera is removed."""
-    with camera.feed.watch() as viewer:
-        yield (await viewer.first()).part
-        with suppress(CameraError):
-            while True:
-                yield (await viewer.next()).part
+class _Frames(AsyncGenerator[bytes, None]):
+    """What a viewer is sent. No generator function: one that was never begun does not know that it was closed."""
+
+    def __init__(self, camera: Camera) -> None:
+        self._watching = ExitStack()
+        self._viewer = self._watching.enter_context(camera.feed.watch())
+        self._first = b""
+
+    async def begin(self) -> None:
+        """Wait for the first frame. Raises CameraError."""
+        self._first = mjpeg.FIRST_DELIMITER + (await self._viewer.first()).part
+
+    async def __anext__(self) -> bytes:
+        if self._first:
+            first, self._first = self._first, b""
+            return first
+        try:
+            return (await self._viewer.next()).part
+        except CameraError:
+            raise StopAsyncIteration from None
+
+    async def asend(self, value: None) -> bytes:
+        return await self.__anext__()
+
+    async def athrow(self, *error: Any) -> bytes:
+        await self.aclose()
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        self._watching.close()
 
 
 def _parts(path: str) -> tuple[str, str, str | None]:
