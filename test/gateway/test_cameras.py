@@ -16,7 +16,11 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import TextMessage
 
 from klipper_router.errors import ConfigError
+from klipper_router.gateway.cameras.address import CameraUrl
+from klipper_router.gateway.cameras.discovery import PROBE_S, STREAMERS, discover
 from klipper_router.gateway.cameras.mjpeg import MAX_FRAME_BYTES
+from klipper_router.gateway.cameras.registry import PrinterCameras
+from klipper_router.gateway.cameras.site import CameraSite
 from test.gateway.rig import WITHIN_S, Rig, Toy, Wire, free_port, running
 from test.gateway.toy_camera import DIALECTS, ToyCamera, jpeg, page
 
@@ -152,11 +156,12 @@ async def test_viewers_keep_their_response_when_the_camera_dies_and_get_frames_a
 
 async def test_a_vanished_viewer_frees_its_place(tmp_path: Path) -> None:
     async with stage(tmp_path, ToyCamera()) as it:
-        cameras = it.rig.gateway.sites.cameras
         async with it.watching() as view, trio.open_nursery() as nursery:
             nursery.start_soon(it.camera.give, jpeg("one"))
             await view.begin()
-            feed = await feed_of(cameras)
+            camera = await cameras_of(it.rig).find("nozzle")
+            assert camera is not None
+            feed = camera.feed
             assert feed.viewers == 1
         with trio.fail_after(WITHIN_S):
             while feed.viewers:  # noqa: ASYNC110 (nothing tells of it)
@@ -164,8 +169,12 @@ async def test_a_vanished_viewer_frees_its_place(tmp_path: Path) -> None:
         assert feed.running
 
 
-async def feed_of(cameras: Any) -> Any:
-    return (await cameras.of("main").find("nozzle")).feed
+def cameras_of(rig: Rig) -> PrinterCameras:
+    site = rig.gateway.sites.cameras
+    assert isinstance(site, CameraSite)
+    cameras = site.of("main")
+    assert cameras is not None
+    return cameras
 
 
 async def test_a_huge_frame_is_refused(tmp_path: Path) -> None:
@@ -510,3 +519,42 @@ async def test_over_the_websocket_as_well_by_the_scheme_of_the_page(tmp_path: Pa
         save = {"method": "server.webcams.post_item", "params": {"name": "nozzle", "stream_url": url}}
         await say(json.dumps(save))
         assert json.loads(moonraker.heard[-1])["params"]["stream_url"] == "/webcam/?action=stream"
+
+
+# -- discovery -----------------------------------------------------------------------------------------------------------
+
+
+async def never(wire: Wire) -> None:
+    """Takes a request and says nothing."""
+    while await wire.more():
+        pass
+
+
+async def test_a_look_around_asks_moonraker_and_the_servers_of_its_host_in_parallel(tmp_path: Path) -> None:
+    camera, silent = ToyCamera(), Toy(never)
+    camera.pages = {
+        b"/state": page(b"{}", status=b"404 Not Found"),
+        b"/program.json": page(json.dumps({"inputs": [{}]}).encode(), b"application/json"),
+    }
+    away = webcam("away", "http://192.0.2.1/")
+    async with with_moonraker(tmp_path, away) as (rig, _), camera.running(), silent.running():
+        cameras = cameras_of(rig)
+        places = [(CameraUrl.of(f"http://127.0.0.1:{port}/"), STREAMERS) for port in (silent.port, camera.port, free_port())]
+        began = trio.current_time()
+        report = await discover(cameras, places)
+        assert trio.current_time() - began < PROBE_S + 1
+        assert (report.host, report.problem) == ("127.0.0.1", None)
+        assert [(found.source, found.url) for found in report.found] == [
+            ("moonraker", "http://192.0.2.1/"),
+            ("mjpg-streamer", f"{camera.url}/?action=stream"),
+        ]
+        assert camera.asked == [b"/state", b"/program.json"]
+
+
+async def test_a_look_around_says_why_moonraker_could_not_be_asked(tmp_path: Path) -> None:
+    text = f"[gateway]\nlisten: 127.0.0.1:0\n[klippy main]\nmoonraker: http://127.0.0.1:{free_port()}"
+    async with running(tmp_path, text) as rig:
+        report = await discover(cameras_of(rig), [])
+        assert report.found == []
+        assert report.problem is not None
+        assert "cannot be reached" in report.problem
