@@ -128,6 +128,8 @@ def go2rtc(root: CameraUrl, answer: Probed) -> list[Found]:
     streams = answer.json()
     if answer.status != 200 or not isinstance(streams, dict):
         return []
+    if not all(isinstance(stream, dict) for stream in streams.values()):
+        return []
     return [
         Found(
             name,
@@ -186,8 +188,10 @@ def places_on(host: str) -> list[Place]:
     return places
 
 
-async def discover(cameras: PrinterCameras, places: Sequence[Place] | None = None) -> Report:
-    """Look for the cameras of a printer; takes as long as its slowest server, three seconds at most.
+async def discover(
+    cameras: PrinterCameras, places: Sequence[Place] | None = None, *, within_s: float = PROBE_S
+) -> Report:
+    """Look for the cameras of a printer; a server that has not answered by then is none.
 
     ``places`` are `places_on` the printer's host if not given.
     """
@@ -206,7 +210,7 @@ async def discover(cameras: PrinterCameras, places: Sequence[Place] | None = Non
         found[-1] = [Found(*_of_moonraker(webcam), "moonraker") for webcam in answer if isinstance(webcam, dict)]
 
     async def probed(place: int, root: CameraUrl, probes: tuple[Probe, ...]) -> None:
-        with trio.move_on_after(PROBE_S):
+        with trio.move_on_after(within_s):
             found[place] = await _ask(root, probes)
 
     async with trio.open_nursery() as nursery:

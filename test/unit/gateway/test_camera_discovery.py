@@ -81,7 +81,9 @@ def test_any_other_is_known_by_its_picture() -> None:
 JUDGES = [probe.judge for _, probes in places_on("h") for probe in probes]
 
 
-@pytest.mark.parametrize("value", [b"", b"<html>", b"\xff", b"[]", b"3", b"{}", b'{"endpoints": 3, "items": 1, "inputs": 2}'])
+@pytest.mark.parametrize(
+    "value", [b"", b"<html>", b"\xff", b"[]", b"3", b"{}", b'{"endpoints": 3, "items": 1, "inputs": 2}']
+)
 def test_an_answer_of_anything_else_means_nothing(value: bytes) -> None:
     for judge in JUDGES:
         assert judge(ROOT, answer(value, server="nginx")) == []
