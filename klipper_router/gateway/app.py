@@ -299,4 +299,5 @@ def _page(router: Router, access: Access, inventory: Inventory, cameras: CameraS
         apply=router.reconfigure,
         extras=lambda name: extras.of(router.config, name, cameras.names(name)),
         oneshot_token=access.oneshot_token,
+        discover=cameras.discover,
     )

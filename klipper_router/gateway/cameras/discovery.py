@@ -50,6 +50,14 @@ class Found(NamedTuple):
     note: str = ""
     """What somebody who configures it must know."""
 
+    def options(self, host: str) -> dict[str, str] | None:
+        """Those of its ``[camera PRINTER NAME]``; None: it is on another host, which only a person may name."""
+        urls, snapshot_urls = candidates(self.url, host), candidates(self.snapshot_url, host)
+        if not urls:
+            return None
+        snapshot = {"snapshot_url": str(snapshot_urls[0])} if snapshot_urls else {}
+        return {"url": str(urls[0]), **snapshot, "service": self.service}
+
 
 class Report(NamedTuple):
     """What a look around found, and why Moonraker could not be asked."""

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 import trio
 
 from klipper_router.errors import ConfigError
-from klipper_router.gateway.cameras import mjpeg
+from klipper_router.gateway.cameras import discovery, mjpeg
 from klipper_router.gateway.cameras.address import WEBCAM_PORTS, CameraUrl, candidates
 from klipper_router.gateway.cameras.camera import Camera
 from klipper_router.gateway.cameras.errors import CameraError
@@ -89,6 +89,14 @@ class CameraSite(Site):
         """The cameras of a printer in the shape of Moonraker's ``server.webcams.list``, with URLs below ``base``."""
         of_printer = self.of(printer)
         return [webcam_of(spec, base) for spec in of_printer.specs()] if of_printer else []
+
+    async def discover(self, printer: str) -> list[tuple[str, dict[str, str]]]:
+        """Look for cameras of a printer: names, and the options of ``[camera PRINTER NAME]``."""
+        of_printer = self.of(printer)
+        if of_printer is None:
+            return []
+        report = await discovery.discover(of_printer)
+        return [(found.name, options) for found in report.found if (options := found.options(report.host))]
 
     def for_webcams(self, printer: str, base: str) -> Webcams | None:
         """See `http.Rewriters`."""

@@ -95,6 +95,16 @@ def test_only_the_printers_host_is_asked_and_every_known_port() -> None:
     assert {root.port for root, _ in places} == {80, 1984, 4408, 4409, 8080, 8081, 8082, 8083, 8889, 9997}
 
 
+def test_what_is_found_can_be_configured() -> None:
+    found = Found("nozzle", "mjpegstreamer", "/webcam2/?action=stream", "/webcam2/?action=snapshot", "moonraker")
+    assert found.options("192.168.1.5") == {
+        "url": "http://192.168.1.5:8081/?action=stream",
+        "snapshot_url": "http://192.168.1.5:8081/?action=snapshot",
+        "service": "mjpegstreamer",
+    }
+    assert found._replace(url="http://192.168.1.9/").options("192.168.1.5") is None
+
+
 def test_the_same_stream_by_another_way_is_one_camera() -> None:
     urls = [
         "/webcam/?action=stream",
