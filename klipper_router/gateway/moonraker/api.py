@@ -102,7 +102,14 @@ class PrinterApi:
         reply = Reply()
 
         async def task() -> None:
-            reply.answer(await work())
+            try:
+                result = await work()
+            except Exception:
+                # The fence of one method (`rpc.call`), for what of it comes later.
+                log.exception("%s: internal error", self.printer.name)
+                reply.fail(ApiError(500, "internal error of the router, see its log"))
+            else:
+                reply.answer(result)
 
         if self._nursery is None:
             raise ApiError(503, "the gateway is starting")

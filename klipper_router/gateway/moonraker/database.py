@@ -28,6 +28,8 @@ MAX_BYTES = 16 * 1024 * 1024
 MAX_RECORD_BYTES = 1024 * 1024
 PAGE_BYTES = 4096
 MAX_WAITING = 500
+MAX_KEY_PARTS = 64
+MAX_KEY_SHOWN = 200
 
 # As Moonraker's: its own namespace is read-only, that of its database is nobody's.
 READ_ONLY = frozenset({"moonraker"})
@@ -175,7 +177,7 @@ class Database:
             return work(self._namespaces), None
         except ApiError as error:
             return None, error
-        except (sqlite3.Error, OSError, msgspec.DecodeError) as error:
+        except (sqlite3.Error, OSError, msgspec.DecodeError, RecursionError) as error:
             return None, ApiError(500, f"database {self._path or 'in memory'}: {error}")
 
 
@@ -190,8 +192,8 @@ def _made(path: Path | None) -> str:
 
 def _parts(key: Key) -> list[str]:
     parts = key if isinstance(key, list) else key.split(".")
-    if not parts or "" in parts:
-        raise ApiError(400, f"Invalid Key Format: '{key}'")
+    if not parts or "" in parts or len(parts) > MAX_KEY_PARTS:
+        raise ApiError(400, f"Invalid Key Format: '{str(key)[:MAX_KEY_SHOWN]}'")
     return parts
 
 

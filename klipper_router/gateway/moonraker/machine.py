@@ -164,7 +164,7 @@ def _distribution() -> dict[str, Any]:
 def _interfaces() -> dict[str, Any]:
     found: dict[str, Any] = {}
     six = _text("/proc/net/if_inet6").split("\n")
-    for _, name in socket.if_nameindex():
+    for name in _interface_names():
         addresses: list[ipaddress.IPv4Address | ipaddress.IPv6Address] = [
             *_ipv4(name),
             *(ipaddress.IPv6Address(bytes.fromhex(line[:32])) for line in six if line.endswith(f" {name}")),
@@ -180,12 +180,19 @@ def _interfaces() -> dict[str, Any]:
     return found
 
 
+def _interface_names() -> list[str]:
+    try:
+        return [name for _, name in socket.if_nameindex()]
+    except OSError:  # a service manager may forbid netlink
+        return []
+
+
 def _ipv4(name: str) -> Iterator[ipaddress.IPv4Address]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        try:
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             answer = fcntl.ioctl(sock.fileno(), _SIOCGIFADDR, _IFREQ.pack(name.encode()))
-        except OSError:
-            return  # it has none
+    except OSError:
+        return  # it has none
     yield ipaddress.IPv4Address(answer[20:24])
 
 
@@ -193,7 +200,8 @@ def _network() -> dict[str, dict[str, int]]:
     stats = {}
     for name, text in re.findall(r"^\s*([^\s:]+):(.+)$", _text("/proc/net/dev"), re.MULTILINE):
         columns = text.split()
-        stats[name] = {field: int(columns[column]) for field, column in _NET_FIELDS.items()}
+        if len(columns) >= 16 and all(map(str.isdecimal, columns)):
+            stats[name] = {field: int(columns[column]) for field, column in _NET_FIELDS.items()}
     return stats
 
 

@@ -129,6 +129,9 @@ def _serve_one(request: Any, lookup: Lookup, done: Callable[[bytes | None], None
         done(_error(None, INVALID_REQUEST, "Invalid Request"))
         return
     id_ = request.get("id")
+    if isinstance(id_, list | dict):
+        done(_error(None, INVALID_REQUEST, "Invalid Request"))
+        return
     if request.get("jsonrpc") != "2.0":
         done(_error(id_, INVALID_REQUEST, "Invalid Request"))
         return
@@ -166,7 +169,10 @@ def _answer(id_: Any, result: object, error: ApiError | None) -> bytes | None:
         return _error(id_, error.rpc_code, error.message)
     if id_ is None:
         return None
-    return msgspec.json.encode({"jsonrpc": "2.0", "result": result, "id": id_})
+    try:
+        return msgspec.json.encode({"jsonrpc": "2.0", "result": result, "id": id_})
+    except RecursionError:  # just not too deep to be read, or kept, but with what is around it
+        return _error(id_, 500, "the result is nested too deep")
 
 
 def _error(id_: Any, code: int, message: str) -> bytes:

@@ -9,10 +9,10 @@ import logging
 from typing import Any
 
 import msgspec
-from msgspec import Raw
 
+from klipper_router import messages
 from klipper_router.callers import Caller
-from klipper_router.errors import CallError, RouterError
+from klipper_router.errors import CallError, ProtocolError, RouterError
 from klipper_router.gateway.moonraker.follower import Follower
 from klipper_router.gateway.moonraker.stores import MAX_SENSORS, SENSOR_FIELDS, TemperatureStore
 from klipper_router.link import Answer
@@ -23,21 +23,19 @@ from klipper_router.subscriptions import Subscription
 log = logging.getLogger("klipper_router.gateway.moonraker")
 
 
-class _Heaters(msgspec.Struct, frozen=True):
+class _Heaters(msgspec.Struct):
     available_sensors: list[str] = []
     available_monitors: list[str] = []
 
 
-class _Objects(msgspec.Struct, frozen=True):
-    heaters: _Heaters = _Heaters()
+_Status = dict[str, dict[str, Any]]
 
 
 class _Queried(msgspec.Struct):
-    status: _Objects
+    status: _Status
 
 
-class _Sensors(msgspec.Struct):
-    status: dict[str, dict[str, Any]]
+_QUERIED = msgspec.json.Decoder(_Queried)
 
 
 class Sensors(Follower):
@@ -56,11 +54,12 @@ class Sensors(Follower):
         life = self._life
 
         def heaters(answer: Answer) -> None:
-            if life != self._life or isinstance(answer, RouterError):
+            told = self._status(answer, life)
+            if told is None:
                 return
             try:
-                found = msgspec.json.decode(answer, type=_Queried).status.heaters
-            except msgspec.DecodeError as error:
+                found = msgspec.convert(told.get("heaters", {}), _Heaters)
+            except msgspec.ValidationError as error:
                 log.error("%s: heaters: %s", self._printer.name, error)
                 return
             names = [*found.available_sensors, *found.available_monitors][:MAX_SENSORS]
@@ -68,11 +67,12 @@ class Sensors(Follower):
             self._printer.call("objects/query", {"objects": wanted}, lambda answer: values(found, answer))
 
         def values(found: _Heaters, answer: Answer) -> None:
-            if life != self._life or isinstance(answer, RouterError):
+            told = self._status(answer, life)
+            if told is None:
                 return
             self._now = {
                 name: {field: value for field, value in fields.items() if field in SENSOR_FIELDS}
-                for name, fields in msgspec.json.decode(answer, type=_Sensors).status.items()
+                for name, fields in told.items()
             }
             self.store.configure(self._now, found.available_monitors)
             self._follow({name: [*fields] for name, fields in self._now.items() if fields})
@@ -89,7 +89,17 @@ class Sensors(Follower):
 
     def deliver(self, target: Printer[Caller], subscription: Subscription[Caller]) -> None:
         for (name, field), value in subscription.take().items():
-            self._now.setdefault(name, {})[field] = msgspec.json.decode(Raw(value))
+            self._now.setdefault(name, {})[field] = _decoded(value)
+
+    def _status(self, answer: Answer, life: int) -> _Status | None:
+        """Klipper's answer to a query; None: it is of no use (any more)."""
+        if life != self._life or isinstance(answer, RouterError):
+            return None
+        try:
+            return messages.decode(answer, _QUERIED).status
+        except ProtocolError as error:
+            log.error("%s: temperatures: %s", self._printer.name, error)
+            return None
 
     def _follow(self, wanted: Objects) -> None:
         try:
@@ -99,3 +109,11 @@ class Sensors(Follower):
                 self._printer.unfollow(self)
         except CallError as error:
             log.error("%s: temperatures: %s", self._printer.name, error)
+
+
+def _decoded(value: bytes) -> Any:
+    """None for a number that no one can read: this is called in Klippy's reader, and must not fail."""
+    try:
+        return msgspec.json.decode(value)
+    except (msgspec.DecodeError, RecursionError):
+        return None

@@ -215,7 +215,7 @@ def _converted(query: Mapping[str, str]) -> dict[str, Any]:
             continue
         try:
             params[name] = _CONVERT[hint](text) if hint in _CONVERT else text
-        except (ValueError, msgspec.DecodeError):
+        except (ValueError, RecursionError):  # msgspec.DecodeError is a ValueError
             params[name] = text
     return params
 

@@ -74,6 +74,7 @@ async def test_an_argument_may_name_its_type() -> None:
                 query={"namespace": "s", "key": "k", f"value:{hint}": text, "token": "t"},
             )
             assert (await answer_to(made, request))["result"]["value"] == value
+        await ask(made, "POST", "/printer/gcode/script", script="M118 hello")
         assert len((await ask(made, "GET", "/server/gcode_store", count="1"))["gcode_store"]) == 1
 
 

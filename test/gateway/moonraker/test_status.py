@@ -240,3 +240,13 @@ async def test_the_state_is_startup_until_all_endpoints_are_known() -> None:
         assert seen == ["ready"]
         assert "pause_resume/pause" in again.endpoints
         again.stop()
+
+
+async def test_temperatures_that_no_one_can_read_are_null() -> None:
+    async with rig() as made:
+        await made.until(lambda: made.printer.feed.following.of(made.api.sensors)[0].live)
+        made.printer.feed.update(b'{"eventtime": 1.0, "status": {"heater_generic dryer": {"temperature": 1e999}}}')
+        made.api.sensors.sample()
+        shown = made.api.sensors.store.shown(include_monitors=True)[DRYER]["temperatures"]
+        assert shown[0] == 25.0
+        assert shown[-1] is None

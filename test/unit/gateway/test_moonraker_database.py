@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from klipper_router.gateway.moonraker.database import (
     MAX_BYTES,
+    MAX_KEY_PARTS,
     MAX_RECORD_BYTES,
     MAX_WAITING,
     Database,
@@ -81,8 +82,8 @@ def test_null_is_not_kept(store: Namespaces) -> None:
     assert store.list() == []
 
 
-@pytest.mark.parametrize("key", ["", ".", "a.", "a..b", []])
-def test_a_key_has_no_empty_part(store: Namespaces, key: str | list[str]) -> None:
+@pytest.mark.parametrize("key", ["", ".", "a.", "a..b", [], "a" + ".a" * MAX_KEY_PARTS, ["a"] * 100_000])
+def test_a_key_has_no_empty_part_and_not_too_many(store: Namespaces, key: str | list[str]) -> None:
     with pytest.raises(ApiError, match="Invalid Key Format"):
         store.write("a", key, 1)
 
@@ -141,6 +142,24 @@ async def test_requests_are_served_in_their_order(tmp_path: Path) -> None:
         nursery.cancel_scope.cancel()
     assert (tmp_path / "new/x.sqlite").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+
+
+async def test_what_nests_deeper_and_deeper_is_an_error_of_that_request(tmp_path: Path) -> None:
+    database = Database(tmp_path / "x.sqlite")
+    key = ["a"] * MAX_KEY_PARTS
+    refused = 0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(database.run)
+        value: Any = 1
+        for _ in range(40):
+            try:
+                await answer(database.ask(lambda store, value=value: store.write("n", key, value)))  # type: ignore[misc]
+                value = await answer(database.ask(lambda store: store.read("n", "a")))
+            except ApiError as error:
+                refused += error.status == 500
+        assert refused
+        assert await answer(database.ask(Namespaces.list)) == ["n"]
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_damaged_file_is_an_error_of_each_request_that_names_it(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ REQUEST = st.fixed_dictionaries(
         "jsonrpc": st.sampled_from(["2.0", "1.0", 2]),
         "method": st.sampled_from(["echo", "fails", "breaks", "none", 3]),
         "params": st.dictionaries(st.text(), JSON, max_size=2) | JSON,
-        "id": JSON,
+        "id": st.none() | st.integers(-(2**70), 2**70) | st.text() | st.booleans(),
     },
 )
 
@@ -94,6 +94,19 @@ def test_a_batch_waits_for_its_last_answer() -> None:
 @pytest.mark.parametrize(("status", "code"), [(404, -32601), (401, -32602), (400, 400), (503, 503)])
 def test_a_status_becomes_moonrakers_code(status: int, code: int) -> None:
     assert ApiError(status, "").rpc_code == code
+
+
+def test_what_is_nested_to_the_limit_is_answered() -> None:
+    for depth in range(900, 1100, 7):
+        nested = "[" * depth + "]" * depth
+        for text in (
+            f'{{"jsonrpc": "2.0", "method": "echo", "params": {{"a": {nested}}}, "id": 1}}',
+            f'{{"jsonrpc": "2.0", "method": "echo", "id": {nested}}}',
+            f'[{{"jsonrpc": "2.0", "method": {nested}, "id": 1}}]',
+        ):
+            sent: list[bytes] = []
+            rpc.serve(text, lookup, sent.append, lambda: None)
+            assert len(sent) == 1
 
 
 class Params(msgspec.Struct):
