@@ -80,6 +80,7 @@ class PrinterApi:
         self.gcode_store = GcodeStore()
         self.sessions: set[Session] = set()
         self.web = Follower(f"gateway: HTTP to {printer.name}")
+        self._webcams_told = webcams("")
         self._nursery: trio.Nursery | None = None
 
     async def run(self) -> None:
@@ -136,8 +137,12 @@ class PrinterApi:
             if session.authorized:
                 session.send(message)
 
-    def webcams_changed(self) -> None:
-        """The printer's cameras are not what they were; each client gets the URLs of where it is."""
+    def look_at_webcams(self) -> None:
+        """If the printer's cameras are not what they were, tell every client, with the URLs of where it is."""
+        webcams = self.webcams("")
+        if webcams == self._webcams_told:
+            return
+        self._webcams_told = webcams
         for session in list(self.sessions):
             if session.authorized:
                 session.send(rpc.notification("webcams_changed", {"webcams": self.webcams(session.base)}))

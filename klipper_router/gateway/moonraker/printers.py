@@ -55,11 +55,6 @@ class Moonrakers:
         finally:
             self._sites.clear()
 
-    def webcams_changed(self, printer: str) -> None:
-        """Tell the clients of a printer that its cameras are not what they were."""
-        if served := self._served.get(printer):
-            served.api.webcams_changed()
-
     def _configure(self, nursery: trio.Nursery) -> None:
         """A printer that was removed and came back is another one."""
         options = self._router.config.klippy
@@ -72,6 +67,8 @@ class Moonrakers:
             if wanted.get(name) is not served.api.printer:
                 served.scope.cancel()
                 del self._served[name], self._sites[name]
+            else:
+                served.api.look_at_webcams()
         for name, printer in wanted.items():
             if name not in self._served:
                 api = PrinterApi(

@@ -111,6 +111,24 @@ async def test_a_printer_that_is_taken_away_is_no_longer_served(tmp_path: Path) 
                 await trio.sleep(0.01)
 
 
+async def test_a_camera_that_is_added_is_told_to_the_clients(tmp_path: Path) -> None:
+    async with daemon(tmp_path) as made, websocket(made, "/websocket") as client:
+        await client.send({"jsonrpc": "2.0", "method": "server.webcams.list", "id": 1})
+        while "id" not in (answer := await client.receive()):
+            pass
+        assert answer["result"] == {"webcams": []}
+        router_cfg = tmp_path / "router.cfg"
+        camera = "[camera led nozzle]\nurl: http://127.0.0.1:9/?action=stream\n"
+        router_cfg.write_text(router_cfg.read_text() + camera)
+        made.router.reconfigure(configuration.load(router_cfg))
+        while (told := await client.receive())["method"] != "notify_webcams_changed":
+            pass
+        (webcam,) = told["params"][0]["webcams"]
+        assert webcam["name"] == "nozzle"
+        assert webcam["stream_url"] == "http://127.0.0.1/printers/led/cameras/nozzle/stream"
+        assert (await http(made, "GET", "/server/webcams/list"))[1]["webcams"] == [webcam]
+
+
 async def test_klippysocket_is_a_connection_of_its_own_to_klippy(tmp_path: Path) -> None:
     async with daemon(tmp_path) as made, websocket(made, "/klippysocket") as bridge:
         template = {"method": "mine"}

@@ -146,8 +146,12 @@ async def test_cameras_have_the_urls_of_where_the_client_is() -> None:
         for client, url in ((below, f"{HERE}/printers/led{STREAM}"), (own, HERE + STREAM)):
             assert (await client.call("server.webcams.list"))["webcams"][0]["stream_url"] == url
             assert (await client.call("server.webcams.get_item", uid="1"))["webcam"]["stream_url"] == url
-        made.api.webcams_changed()
+        made.api.look_at_webcams()
         assert (await own.notification("webcams_changed"))[0]["webcams"][0]["stream_url"] == HERE + STREAM
+        made.api.look_at_webcams()
+        await own.call("server.info")
+        told = [each["method"] for each in own.notifications].count("notify_webcams_changed")
+        assert told == 1
 
 
 async def test_policy_holds_for_clients_of_the_gateway() -> None:
