@@ -101,6 +101,7 @@ class Rig:
     inventory: Inventory
     klippys: dict[str, VirtualKlippy]
     nursery: trio.Nursery
+    server: Server
     origin: str = ""
 
     async def start(self, name: str, config: str = KLIPPY, *, wait: bool = True) -> VirtualKlippy:
@@ -192,11 +193,12 @@ async def rig(config: str, printers: Mapping[str, str] = {}, *, port: int = 0) -
         gateway.configure(router.config.gateway, router.config.klippy)
         with bound([(Address("127.0.0.1", port), "test")]) as socks:
             async with trio.open_nursery() as nursery:
-                made = Rig(folder, router, page, access, inventory, {}, nursery)
+                server = Server(gateway.dispatch)
+                made = Rig(folder, router, page, access, inventory, {}, nursery, server)
                 made.origin = f"http://127.0.0.1:{socks[0].getsockname()[1]}"
                 nursery.start_soon(router.run)
                 nursery.start_soon(page.run)
-                await nursery.start(Server(gateway.dispatch).serve, [Listener(sock, None, None) for sock in socks])
+                await nursery.start(server.serve, [Listener(sock, None, None) for sock in socks])
                 for name, klippy_config in printers.items():
                     await made.start(name, klippy_config)
                 try:

@@ -121,7 +121,7 @@ async def test_its_own_following_is_not_in_the_log() -> None:
         await board.call("router/dashboard/subscribe")
         for target in (50, 60):
             await made.klippys["main"].run_gcode(f"M140 S{target}")
-            await board.update(lambda update, want=target: of("main", "status", "heater_bed", "target")(update) == want)
+            await board.update(of("main", "status", "heater_bed", "target"))
         assert [each for each in made.page.live.log.since(0) if each.target == "dashboard"] == []
 
 
@@ -158,7 +158,7 @@ async def test_what_is_no_request_is_answered_and_the_websocket_stays() -> None:
     async with rig(MAIN) as made, Dashboard.open(live(made)) as board:
         for message, code in [("text", -32600), ([], -32600), ({"id": 7, "method": "x"}, -32600), ([1], -32600)]:
             await board.send(message)
-            answer = await board.message()
+            answer: Any = await board.message()
             assert (answer[0] if isinstance(answer, list) else answer)["error"]["code"] == code
         assert await board.call("router/printers/list")
 

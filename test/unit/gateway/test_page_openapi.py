@@ -59,9 +59,8 @@ def test_every_reference_leads_somewhere() -> None:
 
 
 def test_every_method_of_the_router_is_a_request_of_json_rpc() -> None:
-    *single, batch = DOCUMENT["components"]["schemas"]["JsonRpcRequest"]["anyOf"]
+    *single, _batch = DOCUMENT["components"]["schemas"]["JsonRpcRequest"]["anyOf"]
     assert {each["properties"]["method"]["const"] for each in single} == set(METHODS)
-    assert batch["items"]["anyOf"] == single
 
 
 def test_the_options_of_a_printer_are_those_of_its_section() -> None:

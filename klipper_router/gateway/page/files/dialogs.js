@@ -5,17 +5,27 @@ import { hasKey, oneshotToken } from "./access.js";
 const byId = (id) => document.getElementById(id);
 const TOAST_MS = 6000;
 
+// The question that is open: called once, with its answer. A dialog's own close event comes later than its click, and
+// must not answer the next question.
+let settle = null;
+
+byId("confirm-yes").onclick = () => settle?.(true);
+byId("confirm-no").onclick = () => settle?.(false);
+byId("confirm").oncancel = () => settle?.(false);
+
 /** Ask before something is done. Resolves to whether it is wanted. The way back has the focus. */
 export function confirmed({ title, text, yes, danger }) {
-  const dialog = byId("confirm");
+  settle?.(false);
   byId("confirm-title").textContent = title;
   byId("confirm-text").textContent = text;
   byId("confirm-yes").textContent = yes;
   byId("confirm-yes").className = danger ? "danger solid" : "primary";
-  dialog.returnValue = "no";
-  dialog.showModal();
+  byId("confirm").showModal();
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+    settle = (wanted) => {
+      settle = null;
+      resolve(wanted);
+    };
   });
 }
 
