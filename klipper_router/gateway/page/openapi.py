@@ -154,7 +154,7 @@ def _rpc_request(params: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
                 "jsonrpc": {"const": "2.0"},
                 "method": {"const": method},
                 "params": schema,
-                "id": {"type": ["string", "integer", "null"]},
+                "id": {"type": ["string", "number", "null"]},
             },
             "required": ["jsonrpc", "method"],
         }
