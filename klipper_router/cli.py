@@ -158,10 +158,10 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from klipper_router import config
+    from klipper_router import app
 
     file = _config_file(options)
-    loaded = config.load(file)
+    loaded = app.source(file).config  # with what was changed on the dashboard, as it would be run
     print(f"{file}: fine. Printers: {', '.join(loaded.klippy)}; the router's socket: {loaded.router.sock}")
     return 0
 

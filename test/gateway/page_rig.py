@@ -167,6 +167,10 @@ async def _found(printer: str) -> list[tuple[str, Options]]:
     return [("found", {"url": "http://user:hidden@127.0.0.1:8080/?action=stream"})]
 
 
+def _camera_names(router: Router, printer: str) -> list[str]:
+    return [name for of, _, name in (title.partition(" ") for title in router.config.camera) if of == printer]
+
+
 @contextlib.asynccontextmanager
 async def rig(config: str, printers: Mapping[str, str] = {}, *, port: int = 0) -> AsyncIterator[Rig]:
     """``config``: sections besides [router]; ``FOLDER`` in it is the rig's. ``printers`` are started, and ready."""
@@ -183,7 +187,7 @@ async def rig(config: str, printers: Mapping[str, str] = {}, *, port: int = 0) -
             router,
             inventory,
             apply=router.reconfigure,
-            extras=lambda name: extras.of(router.config, name),
+            extras=lambda name: extras.of(router.config, name, _camera_names(router, name)),
             oneshot_token=access.oneshot_token,
             discover=_found,
         )

@@ -97,6 +97,8 @@ async def test_cameras_are_added_changed_and_removed() -> None:
         new = {"name": "nozzle", "options": {"url": "http://cam/?action=stream"}}
         assert (await http(made.origin, "POST", cameras, new)).status == 201
         assert (await http(made.origin, "POST", cameras, new)).status == 409
+        wrong = {"name": "bed", "options": {"url": "rtsp://cam/"}}
+        assert "is no camera's address" in (await http(made.origin, "POST", cameras, wrong)).json["error"]["message"]
         changed = {"options": {"url": "http://cam/other", "service": "mjpegstreamer"}}
         assert (await http(made.origin, "PUT", f"{cameras}/nozzle", changed)).json["options"] == changed["options"]
         assert made.router.config.camera["main nozzle"].url == "http://cam/other"
@@ -259,19 +261,27 @@ async def test_a_batch_is_answered_together_and_notifications_not_at_all() -> No
             assert (await http(made.origin, "POST", "/router/jsonrpc", bad)).json["error"]["code"] == -32600
 
 
-async def test_an_emergency_stop_is_never_refused_by_policy() -> None:
-    async with rig(f"{MAIN}endpoints_from: main\n", {"main": KLIPPY}) as made:
-        call = {"jsonrpc": "2.0", "id": 1, "method": "router/call", "params": {"method": "emergency_stop"}}
-        call["params"] = {"target": "main", "method": "emergency_stop"}
+async def test_an_emergency_stop_need_not_be_named_as_with_the_printers_own_page() -> None:
+    async with rig(f"{MAIN}allow_endpoints: info\n", {"main": KLIPPY}) as made:
+        target = {"target": "main"}
+        call = {"jsonrpc": "2.0", "id": 1, "method": "router/call", "params": {**target, "method": "emergency_stop"}}
         refused = await http(made.origin, "POST", "/router/jsonrpc", call)
         assert "refused" in refused.json["error"]["message"]
-        stop = {"jsonrpc": "2.0", "id": 1, "method": "router/emergency_stop", "params": {"target": "main"}}
+        stop = {"jsonrpc": "2.0", "id": 1, "method": "router/emergency_stop", "params": target}
         assert (await http(made.origin, "POST", "/router/jsonrpc", stop)).status == 200
         await made.klippys["main"].wait_state("shutdown")
         stop["params"] = {"target": "gone"}
         assert (
             "no printer 'gone'" in (await http(made.origin, "POST", "/router/jsonrpc", stop)).json["error"]["message"]
         )
+
+
+async def test_an_emergency_stop_is_refused_where_the_gateway_may_nothing() -> None:
+    async with rig(f"{MAIN}endpoints_from: main\n", {"main": KLIPPY}) as made:
+        stop = {"jsonrpc": "2.0", "id": 1, "method": "router/emergency_stop", "params": {"target": "main"}}
+        answer = await http(made.origin, "POST", "/router/jsonrpc", stop)
+        assert answer.json["error"]["message"] == "refused: gateway is not in endpoints_from of [klippy main]"
+        assert made.klippys["main"].state == "ready"
 
 
 async def test_health_and_metrics_tell_of_every_printer() -> None:

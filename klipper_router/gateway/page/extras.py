@@ -12,12 +12,12 @@ _LABELS = {"mainsail": "Mainsail", "fluidd": "Fluidd"}
 _WILDCARDS = ("0.0.0.0", "::")
 
 
-def of(config: Config, printer: str, moonraker_cameras: Iterable[str] = ()) -> dict[str, Any]:
-    """Links and cameras of a printer; ``moonraker_cameras`` are the names of those that its Moonraker knows."""
+def of(config: Config, printer: str, cameras: Iterable[str]) -> dict[str, Any]:
+    """Links and cameras of a printer; ``cameras`` are their names, as addresses have them (`CameraSite.names`)."""
     section = config.klippy.get(printer)
     if section is None:
         return {"links": [], "cameras": []}
-    return {"links": _links(config, printer, section), "cameras": _cameras(config, printer, moonraker_cameras)}
+    return {"links": _links(config, printer, section), "cameras": _cameras(printer, cameras)}
 
 
 def _links(config: Config, printer: str, section: KlippySection) -> list[dict[str, Any]]:
@@ -37,12 +37,9 @@ def _links(config: Config, printer: str, section: KlippySection) -> list[dict[st
     return links
 
 
-def _cameras(config: Config, printer: str, moonraker_cameras: Iterable[str]) -> list[dict[str, str]]:
-    configured = [
-        name for of_printer, _, name in (title.partition(" ") for title in config.camera) if of_printer == printer
-    ]
+def _cameras(printer: str, names: Iterable[str]) -> list[dict[str, str]]:
     cameras = []
-    for name in dict.fromkeys([*configured, *moonraker_cameras]):
+    for name in names:
         path = f"printers/{quote(printer, safe='')}/cameras/{quote(name, safe='')}"
         cameras.append({"name": name, "snapshot": f"{path}/snapshot", "stream": f"{path}/stream"})
     return cameras

@@ -23,6 +23,7 @@ from klipper_router import config, config_text
 from klipper_router.config import Config
 from klipper_router.config_text import Section, Sections, Setting
 from klipper_router.errors import ConfigError
+from klipper_router.gateway.cameras.site import check as check_cameras
 
 FILE_NAME = "printers.json"
 # Some thousand printers; a larger file is none of ours.
@@ -130,7 +131,9 @@ class Inventory:
         return options != {key: _text(setting.value) for key, setting in section.settings.items()}
 
     def _checked(self, changes: Changes) -> Config:
-        return config.convert(self._over_files(changes), self.path)
+        checked = config.convert(self._over_files(changes), self.path)
+        check_cameras(checked.camera)
+        return checked
 
     def _over_files(self, changes: Changes) -> Sections:
         """The sections of the files with changes over them; a changed one keeps its place, new ones follow."""

@@ -24,7 +24,7 @@ from klipper_router import stats
 from klipper_router.callers import Caller, Parameters, Request
 from klipper_router.errors import CallError, ProtocolError, RouterError
 from klipper_router.gateway.page.activity import ActivityLog
-from klipper_router.gateway.page.rpc import notification
+from klipper_router.gateway.page.rpc import GROUP, notification
 from klipper_router.link import Answer
 from klipper_router.messages import Objects, ObjectsSubscribeParams, decode
 from klipper_router.printer import Printer
@@ -274,7 +274,7 @@ class Live:
 
     @property
     def group(self) -> str:
-        return "gateway"
+        return GROUP
 
     def deliver(self, target: Printer[Caller], subscription: Subscription[Caller]) -> None:
         self._dirty.add(target.name)

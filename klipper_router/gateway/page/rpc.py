@@ -25,6 +25,7 @@ from klipper_router.subscriptions import Subscription, Values
 log = logging.getLogger("klipper_router.gateway")
 
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, SERVER_ERROR = -32700, -32600, -32601, -32602, -32000
+GROUP = "gateway"  # what printers' policies call us
 MAX_BATCH = 50
 MAX_UNDER_WAY = 200
 
@@ -115,7 +116,7 @@ class RpcCaller:
 
     @property
     def group(self) -> str:
-        return "gateway"
+        return GROUP
 
     # -- requests ------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from klipper_router.gateway.http import HttpError, HttpRequest, HttpResponse, Si
 from klipper_router.gateway.page.api import TABLE
 from klipper_router.gateway.page.inventory import Apply, Inventory, Options
 from klipper_router.gateway.page.live import Live
-from klipper_router.gateway.page.rpc import INVALID_PARAMS, SERVER_ERROR, Done, RpcCaller, RpcError
+from klipper_router.gateway.page.rpc import GROUP, INVALID_PARAMS, SERVER_ERROR, Done, RpcCaller, RpcError
 from klipper_router.link import Answer
 from klipper_router.messages import decode_params
 from klipper_router.router import Router
@@ -109,7 +109,7 @@ class Page(Site):
                 self.router.drop(caller)
 
     def _emergency_stop(self, params: bytes, done: Done) -> None:
-        """A stop by a person who may use the gateway is never refused: policy is about what macros and programs do."""
+        """A person stops the printer: ``allow_endpoints`` need not name it, as on the printer's own page."""
         try:
             target = decode_params(params, EmergencyStopParams).target
         except CallError as error:
@@ -118,6 +118,11 @@ class Page(Site):
         printer = self.router.printers.get(target)
         if printer is None:
             done(RpcError(INVALID_PARAMS, f"no printer '{target}', the router has {', '.join(self.router.printers)}"))
+            return
+
+        allowed_from = printer.section.endpoints_from
+        if allowed_from is not None and GROUP not in allowed_from:
+            done(RpcError(SERVER_ERROR, f"refused: {GROUP} is not in endpoints_from of [klippy {target}]"))
             return
 
         def answered(answer: Answer) -> None:

@@ -17,7 +17,7 @@ def made(tmp_path: Path, text: str) -> Config:
 
 
 def test_a_printer_with_moonraker_has_both_interfaces(tmp_path: Path) -> None:
-    links = extras.of(made(tmp_path, f"{BASE}moonraker: none\n"), "main")["links"]
+    links = extras.of(made(tmp_path, f"{BASE}moonraker: none\n"), "main", [])["links"]
     assert [(link["label"], link["path"]) for link in links] == [
         ("Mainsail", "printers/main/mainsail/"),
         ("Fluidd", "printers/main/fluidd/"),
@@ -25,14 +25,14 @@ def test_a_printer_with_moonraker_has_both_interfaces(tmp_path: Path) -> None:
 
 
 def test_a_printer_without_moonraker_has_none(tmp_path: Path) -> None:
-    assert extras.of(made(tmp_path, BASE), "main")["links"] == []
+    assert extras.of(made(tmp_path, BASE), "main", [])["links"] == []
 
 
 def test_own_origins_are_linked_by_port_and_by_name(tmp_path: Path) -> None:
     options = (
         "moonraker: none\nui: fluidd\norigin: *:7181, 192.168.1.4:7182\nhost: main.example.org, *.main.example.org\n"
     )
-    links = extras.of(made(tmp_path, BASE + options), "main")["links"]
+    links = extras.of(made(tmp_path, BASE + options), "main", [])["links"]
     assert links[2:] == [
         {"label": "Fluidd at :7181", "port": 7181},
         {"label": "Fluidd at :7182", "port": 7182, "host": "192.168.1.4"},
@@ -40,12 +40,12 @@ def test_own_origins_are_linked_by_port_and_by_name(tmp_path: Path) -> None:
     ]
 
 
-def test_cameras_are_those_of_the_configuration_and_of_moonraker_each_once(tmp_path: Path) -> None:
-    text = f"{BASE}[camera main nozzle]\nurl: http://cam/\n"
-    cameras = extras.of(made(tmp_path, text), "main", ["nozzle", "a/b c"])["cameras"]
+def test_cameras_have_addresses_below_their_printer(tmp_path: Path) -> None:
+    cameras = extras.of(made(tmp_path, BASE), "main", ["nozzle", "a/b c"])["cameras"]
     assert [camera["name"] for camera in cameras] == ["nozzle", "a/b c"]
+    assert cameras[0]["stream"] == "printers/main/cameras/nozzle/stream"
     assert cameras[1]["snapshot"] == "printers/main/cameras/a%2Fb%20c/snapshot"
 
 
 def test_a_printer_that_is_gone_has_nothing(tmp_path: Path) -> None:
-    assert extras.of(made(tmp_path, BASE), "gone") == {"links": [], "cameras": []}
+    assert extras.of(made(tmp_path, BASE), "gone", ["nozzle"]) == {"links": [], "cameras": []}

@@ -2,7 +2,7 @@
 // all connections that a browser opens to one origin; a stream is shown on demand, one at a time.
 
 import { request } from "./access.js";
-import { showStream } from "./dialogs.js";
+import { showLive } from "./dialogs.js";
 
 const EVERY_MS = 4000;
 const AFTER_FAILURE_MS = 15000;
@@ -35,7 +35,7 @@ class Snapshot {
     const caption = document.createElement("span");
     caption.textContent = camera.name;
     this.button.append(this.image, caption);
-    this.button.onclick = () => showStream(`${printer}, ${camera.name}`, camera.stream);
+    this.button.onclick = () => showLive(`${printer}, ${camera.name}`, camera);
     watched.set(this.button, this);
     onScreen.observe(this.button);
   }

@@ -4,6 +4,7 @@ import { hasKey, oneshotToken } from "./access.js";
 
 const byId = (id) => document.getElementById(id);
 const TOAST_MS = 6000;
+const SNAPSHOT_MS = 1000;
 
 // The question that is open: called once, with its answer. A dialog's own close event comes later than its click, and
 // must not answer the next question.
@@ -37,15 +38,32 @@ export function toast(text, bad = false) {
   setTimeout(() => line.remove(), bad ? 2 * TOAST_MS : TOAST_MS);
 }
 
-/** Show a camera's stream; it ends when the dialog is closed. */
-export async function showStream(title, path) {
+/** Show a camera live; it ends when the dialog is closed. What is no stream of pictures is shown by snapshots. */
+export async function showLive(title, camera) {
   const dialog = byId("viewer");
   const image = byId("viewer-image");
-  const url = new URL(path, document.baseURI);
-  if (hasKey()) url.searchParams.set("token", await oneshotToken());
   byId("viewer-title").textContent = title;
   image.alt = `Live picture of ${title}`;
-  image.src = url;
   dialog.showModal();
-  dialog.addEventListener("close", () => image.removeAttribute("src"), { once: true });
+  let timer = 0;
+  const load = async (path) => {
+    const url = new URL(path, document.baseURI);
+    if (hasKey()) url.searchParams.set("token", await oneshotToken());
+    url.searchParams.set("t", Date.now());
+    if (dialog.open) image.src = url;
+  };
+  const nextSnapshot = () => {
+    timer = setTimeout(() => load(camera.snapshot), SNAPSHOT_MS);
+  };
+  image.onload = null;
+  image.onerror = () => {
+    image.onload = nextSnapshot;
+    nextSnapshot();
+  };
+  dialog.onclose = () => {
+    clearTimeout(timer);
+    image.onload = image.onerror = null;
+    image.removeAttribute("src");
+  };
+  await load(camera.stream);
 }
