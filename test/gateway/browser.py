@@ -60,8 +60,10 @@ class Page:
         self._session = session
         self.sockets: list[str] = []
         """Addresses of the WebSockets it opened, in order."""
-        self.errors: list[str] = []
-        """What went wrong: uncaught exceptions and requests that were answered with an error."""
+        self.failed: list[str] = []
+        """Requests that were answered with an error, ``404 http://…``, or not at all."""
+        self.exceptions: list[str] = []
+        """What no script caught. The UIs have some of their own."""
         self.requests: list[str] = []
         """Addresses it asked for."""
 
@@ -72,6 +74,9 @@ class Page:
         """Open an address; returns when the browser has begun to show it."""
         result = await self.command("Page.navigate", url=url)
         assert not result.get("errorText"), f"{url}: {result['errorText']}"
+
+    async def close(self) -> None:
+        await self.command("Page.close")
 
     async def evaluate(self, script: str) -> Any:
         """The value of a JavaScript expression; raises RuntimeError with what it threw."""
@@ -96,7 +101,9 @@ class Page:
                 if missing:
                     await trio.sleep(LOOK_AGAIN_S)
             return
-        raise AssertionError(f"the page lacks {missing}; it shows {await self.text()!r}; errors: {self.errors}")
+        raise AssertionError(
+            f"the page lacks {missing}; it shows {await self.text()!r}; {self.failed}, {self.exceptions}"
+        )
 
     async def picture(self, file: Path) -> None:
         """Save what the page looks like."""
@@ -111,9 +118,11 @@ class Page:
             case "Network.requestWillBeSent":
                 self.requests.append(params["request"]["url"])
             case "Network.responseReceived" if params["response"]["status"] >= 400:
-                self.errors.append(f"{params['response']['status']} {params['response']['url']}")
+                self.failed.append(f"{params['response']['status']} {params['response']['url']}")
+            case "Network.loadingFailed" if not params.get("canceled"):
+                self.failed.append(f"{params['errorText']} ({params['type']})")
             case "Runtime.exceptionThrown":
-                self.errors.append(json.dumps(params["exceptionDetails"])[:1500])
+                self.exceptions.append(json.dumps(params["exceptionDetails"])[:1500])
 
 
 class Browser:

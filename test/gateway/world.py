@@ -73,7 +73,6 @@ class World:
         self.port = free_port()
         self.own_ports = {name: free_port() for name in NAMES}
         self._moonrakers: list[subprocess.Popen[bytes]] = []
-        self._config = ""
 
     @property
     def main_origin(self) -> str:
@@ -82,35 +81,23 @@ class World:
     def origin(self, name: str) -> str:
         return f"http://127.0.0.1:{self.own_ports[name]}"
 
-    async def start(self, mainsail: Path | None, fluidd: Path | None) -> None:
+    async def start(self, ui: str, release: Path) -> None:
         folder = self.fleet.folder
-        releases = {"mainsail": mainsail, "fluidd": fluidd}
-        self._config = f"[router]\nsock: {self.fleet.router_sock}\n[gateway]\nlisten: 127.0.0.1:{self.port}\n"
-        self._config += f"data: {folder}/gateway\n"
-        self._config += "".join(f"{name}: {directory}\n" for name, directory in releases.items() if directory)
+        config = f"[router]\nsock: {self.fleet.router_sock}\n"
+        config += f"[gateway]\nlisten: 127.0.0.1:{self.port}\ndata: {folder}/gateway\n{ui}: {release}\n"
         for name in NAMES:
             await self.fleet.add(name, KLIPPY.format(name=name, upper=name.upper()))
             upstream = self._start_moonraker(name) if name in WITH_MOONRAKER else "none"
-            self._config += f"[klippy {name}]\nsock: {folder / name}.sock\nmoonraker: {upstream}\n"
-            self._config += f"origin: 127.0.0.1:{self.own_ports[name]}\n"
-        self.fleet.router = self._start_router("mainsail" if mainsail else "fluidd")
+            config += f"[klippy {name}]\nsock: {folder / name}.sock\nmoonraker: {upstream}\n"
+            config += f"origin: 127.0.0.1:{self.own_ports[name]}\n"
+        file = folder / "router.cfg"
+        file.write_text(config)
+        self.fleet.router = spawn(
+            [sys.executable, "-m", "klipper_router", "-v", "-c", str(file)], self.fleet.router_log
+        )
         for name in NAMES:
             await self._ready(name)
             await self._name(name)
-
-    async def show_at_own_origins(self, ui: str) -> None:
-        """Start the router anew with another UI at the printers' own origins."""
-        assert self.fleet.router is not None
-        self.fleet.router.terminate()
-        await trio.to_thread.run_sync(self.fleet.router.wait)
-        self.fleet.router = self._start_router(ui)
-        for name in NAMES:
-            await self._ready(name)
-
-    def _start_router(self, ui: str) -> subprocess.Popen[bytes]:
-        file = self.fleet.folder / "router.cfg"
-        file.write_text(self._config.replace("moonraker: ", f"ui: {ui}\nmoonraker: "))
-        return spawn([sys.executable, "-m", "klipper_router", "-v", "-c", str(file)], self.fleet.router_log)
 
     def _start_moonraker(self, name: str) -> str:
         data = self.fleet.folder / f"{name}.data"
@@ -168,12 +155,12 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def world(mainsail: Path | None, fluidd: Path | None) -> AsyncIterator[World]:
-    """Everything runs, and every printer is ready."""
+async def world(ui: str, release: Path) -> AsyncIterator[World]:
+    """Everything runs, with a release of one UI, and every printer is ready."""
     async with fleet(Backend()) as klippys:
         made = World(klippys)
         try:
-            await made.start(mainsail, fluidd)
+            await made.start(ui, release)
             yield made
         finally:
             if os.environ.get("KEEP_FLEET"):

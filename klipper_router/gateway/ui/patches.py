@@ -100,7 +100,7 @@ MAINSAIL = Program(
             "the address of its printer",
             ".js",
             (b"protocol:document.location.protocol",),
-            re.compile(rb"""\bpath:(?P<here>)(["'`])\2,protocol:document\.location\.protocol"""),
+            re.compile(rb"""\bpath:(?P<here>)(?:(["'`])\2|\w+),protocol:document\.location\.protocol"""),
             1,
             1,
         ),

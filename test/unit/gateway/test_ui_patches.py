@@ -48,6 +48,7 @@ def test_a_release_of_a_known_shape_has_no_problem(program: Program, files: dict
             "path:``,protocol:document.location.protocol===`https:`",
             f"path: {V}``,protocol:document.location.protocol===`https:`",
         ),
+        ("path:r,protocol:document.location.protocol,", f"path: {V}r,protocol:document.location.protocol,"),
         ("a?`/img/b.svg`:`/img/c.svg`", f"a? {V}`/img/b.svg`: {V}`/img/c.svg`"),
         ('l="/css/themes/".concat(n)', f'l= {V}"/css/themes/".concat(n)'),
         ("new Worker(`/assets/w.js`)", f"new Worker( {V}`/assets/w.js`)"),
