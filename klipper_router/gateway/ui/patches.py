@@ -57,11 +57,6 @@ class Program(NamedTuple):
     """Whether its own pages have paths (``/console``), all answered with index.html; else they are behind a ``#``."""
 
 
-def _literals(*texts: str) -> tuple[bytes, ...]:
-    """A text in each of the quotes a minifier may choose."""
-    return tuple(f"{quote}{text}".encode() for text in texts for quote in "\"'`")
-
-
 # The names of a release's own folders; Vite writes them as absolute paths.
 _MAINSAIL_FOLDERS = ("assets", "css", "fonts", "img")
 
@@ -107,7 +102,7 @@ MAINSAIL = Program(
         Rule(
             "its pictures and workers",
             ".js",
-            _literals(*(f"/{folder}/" for folder in _MAINSAIL_FOLDERS)),
+            tuple(f"/{folder}/".encode() for folder in _MAINSAIL_FOLDERS),
             re.compile(rb"""(?<!url\()(?P<here>)["'`]/(?:%s)/""" % "|".join(_MAINSAIL_FOLDERS).encode()),
             4,
             40,
@@ -133,7 +128,7 @@ FLUIDD = Program(
         Rule(
             "the browser's list of printers",
             ".js",
-            _literals("appInstances"),
+            (b"appInstances",),
             re.compile(rb"""(?P<here>)(["'`])appInstances\2"""),
             1,
             8,
