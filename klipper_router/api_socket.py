@@ -23,7 +23,7 @@ from msgspec import Raw
 from klipper_router import __version__, messages
 from klipper_router.callers import Caller, Parameters, Request
 from klipper_router.errors import CallError, ProtocolError, RouterError
-from klipper_router.framing import FrameSplitter, TooLong
+from klipper_router.framing import FRAME_END, FrameSplitter, TooLong
 from klipper_router.link import Outbox
 from klipper_router.messages import ObjectsSubscribeParams
 from klipper_router.printer import Printer
@@ -155,7 +155,10 @@ class Client:
             self._router.serve(request, bytes(message.params))
 
     def _send(self, message: object) -> None:
-        if not self._outbox.put(messages.encode(message)):
+        self._send_frame(messages.encode(message))
+
+    def _send_frame(self, frame: bytes) -> None:
+        if not self._outbox.put(frame):
             self._counters.dropped += 1
             log.warning("%s: dropped, it does not read (%d bytes wait)", self.name, self._outbox.size_bytes)
             self._scope.cancel()
@@ -183,7 +186,8 @@ class Client:
 
     def follow(self, target: Printer[Caller], request: Request, params: ObjectsSubscribeParams) -> None:
         """The answer holds what is known now; the rest of the first status and every change come as frames."""
-        template = params.response_template or {"method": STATUS_METHOD}
+        template = dict(params.response_template or {"method": STATUS_METHOD})
+        template.pop("params", None)  # ours take its place
         self._following = True
         try:
             subscription = target.follow(self, msgspec.json.encode(template).decode(), params.objects)
@@ -192,9 +196,15 @@ class Client:
         request.answer(msgspec.json.encode(_status(target, subscription.take())), list)
 
     def deliver(self, target: Printer[Caller], subscription: Subscription[Caller]) -> None:
-        if not self._following and (values := subscription.take()):
-            template: dict[str, Any] = msgspec.json.decode(subscription.callback)
-            self._send({**template, "params": {"target": target.name, **_status(target, values)}})
+        if self._following:
+            return
+        params = subscription.take_encoded(
+            lambda values: msgspec.json.encode({"target": target.name, **_status(target, values)})
+        )
+        if params:
+            template = subscription.callback[:-1]  # the text of a map, without its closing brace
+            comma = "," if len(template) > 1 else ""
+            self._send_frame(b'%b%b"params":%b}' % (template.encode(), comma.encode(), params) + FRAME_END)
 
     def push_event(self, response_template: Mapping[str, Any], event: str, context: Mapping[str, Any]) -> None:
         self._send({**response_template, "params": {"event": event, "context": context}})
