@@ -31,7 +31,8 @@ def call_latency(effort: Effort) -> Iterator[Figure]:
     count = effort.of(800, 200)
     with contextlib.ExitStack() as stack:
         caller = stack.enter_context(remote(Caller))
-        measures = []
+        measures: list[Callable[[], tuple[float, float]]] = []
+        relayed: list[Callable[[], tuple[float, float]]] = []
         for name in ("standin", "virtual"):
             home = peers.made(stack.enter_context(folder()) / "k")
             if name == "standin":
@@ -42,13 +43,21 @@ def call_latency(effort: Effort) -> Iterator[Figure]:
             caller("connect", f"{name}, own", str(home / "main.sock"), "info", {})
             caller("connect", f"{name}, routed", str(home / "router.sock"), *THROUGH_ROUTER)
             measures += [_measure(caller, f"{name}, own", count), _measure(caller, f"{name}, routed", count)]
-        results = interleaved(effort.rounds, *measures)
-    (standin, standin_routed, virtual, virtual_routed) = ([p50 for p50, _ in of] for of in results)
+            if name == "standin" and stack.enter_context(peers.socat_between(home)):
+                caller("connect", "socat", str(home / "socat.sock"), "info", {})
+                relayed = [_measure(caller, "socat", count)]
+        results = interleaved(effort.rounds, *measures, *relayed)
+    standin, standin_routed, virtual, virtual_routed, *socat = ([p50 for p50, _ in of] for of in results)
     yield Figure("stand-in's own socket, p50", "µs", standin)
     yield Figure("through the router, p50", "µs", standin_routed)
     yield Figure("through the router, p99", "µs", [p99 for _, p99 in results[1]])
     added = [routed - own for routed, own in zip(standin_routed, standin, strict=True)]
     yield Figure("added by the router, p50", "µs", added, at_most(60))
+    if socat:
+        least = [relayed - own for relayed, own in zip(socat[0], standin, strict=True)]
+        yield Figure("added by socat, p50", "µs", least, note="the floor: it does not even parse")
+        mine = ratios(standin_routed, socat[0])
+        yield Figure("through the router ÷ through socat, p50", "×", mine)
     yield Figure("virtual Klippy's own socket, p50", "µs", virtual)
     yield Figure("through the router to it, p50", "µs", virtual_routed)
     yield Figure("through the router ÷ own socket, p50", "×", ratios(virtual_routed, virtual), at_most(2.5))

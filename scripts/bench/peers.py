@@ -79,6 +79,19 @@ def pair_on_socat(folder: Path) -> Iterator[tuple[Remote, Measured]]:
 
 
 @contextlib.contextmanager
+def socat_between(folder: Path) -> Iterator[bool]:
+    """socat at ``folder/socat.sock``, in front of the Klippy "main", for one client; False: there is no socat."""
+    if not (socat := shutil.which("socat")):
+        yield False
+        return
+    sock = folder / "socat.sock"
+    ends = [f"UNIX-LISTEN:{sock}", f"UNIX-CONNECT:{folder}/main.sock"]
+    with measured([socat, "-b", "65536", *ends], folder / "socat.log"):
+        until(sock.exists, "socat listening")
+        yield True
+
+
+@contextlib.contextmanager
 def pair_on_script(folder: Path, script: str, *arguments: str) -> Iterator[tuple[Remote, Measured]]:
     """A and B with one of our own relays between them, a script beside this file."""
     command = [sys.executable, str(HERE / script), str(folder / "a.sock"), str(folder / "b.sock"), *arguments]
