@@ -200,7 +200,7 @@ class Link:
         on_answer = self._waiting.pop(message.id, None)
         if on_answer is None:
             log.warning("%s: an answer to no call of ours (id %s)", self.printer, message.id)
-        elif bytes(message.error):
+        elif message.error is not messages.ABSENT:
             on_answer(KlipperError(_error_text(bytes(message.error))))
         else:
             on_answer(bytes(message.result))

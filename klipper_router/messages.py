@@ -6,8 +6,6 @@ Raw values are views into the frame's buffer: copy (``bytes(raw)``) what outlive
 
 from __future__ import annotations
 
-import difflib
-import json
 import math
 import re
 from typing import Any, TypeVar
@@ -215,6 +213,8 @@ def decode(frame: bytes, decoder: msgspec.json.Decoder[T]) -> T:
 
 
 def _mended(frame: bytes) -> bytes:
+    import json  # seldom needed
+
     value = json.loads(
         frame.decode("utf-8", "replace"),
         parse_constant=lambda _: None,
@@ -232,9 +232,12 @@ def lost_answer_id(head: bytes) -> int | None:
     return int(match[1]) if match else None
 
 
+_encode = msgspec.json.Encoder().encode
+
+
 def encode(message: object) -> bytes:
     """One message as a frame with its end byte."""
-    return msgspec.json.encode(message) + FRAME_END
+    return _encode(message) + FRAME_END
 
 
 def decode_params(params: bytes, kind: type[T]) -> T:
@@ -253,6 +256,8 @@ def _explained(message: str, kind: type) -> str:
         return f"missing parameter '{match[1]}'"
     if match := re.fullmatch(r"Object contains unknown field `(.*)`", message, re.DOTALL):
         names: tuple[str, ...] = kind.__struct_fields__  # type: ignore[attr-defined]
+        import difflib  # seldom needed
+
         near = difflib.get_close_matches(match[1], names, 1)
         hint = f", did you mean '{near[0]}'?" if near else f" ({', '.join(names)})"
         return f"unknown parameter '{match[1]}'{hint}"

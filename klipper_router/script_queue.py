@@ -77,8 +77,9 @@ class ScriptQueue:
 
         ``greeting``: the printer is ready, but not greeted yet; all else keeps its order behind that.
         """
-        while len(self._under_way) < WINDOW and not (self._under_way and self._is_trial(self._under_way[-1])):
-            job = self._first(ready, greeting)
+        under_way = self._under_way
+        while self._waiting and len(under_way) < WINDOW and not (under_way and self._is_trial(under_way[-1])):
+            job = self._waiting[0] if ready and not greeting else self._first(ready, greeting)
             if job is None:
                 return None
             if job.script is None:
@@ -87,10 +88,10 @@ class ScriptQueue:
                 self._remove(job)
                 job.done(None)
                 continue
-            if self._is_trial(job) and self._under_way:
+            if self._is_trial(job) and under_way:
                 return None
             self._remove(job)
-            self._under_way.append(job)
+            under_way.append(job)
             job.sent = job.script.plain if self._reads_quotes is False else job.script.exact
             return job, job.sent
         return None
