@@ -137,6 +137,9 @@ def _config_file(options: argparse.Namespace) -> Path:
 def _run(options: argparse.Namespace) -> int:
     import faulthandler
 
+    from klipper_router import lean
+
+    lean.without_openssl()
     import trio
 
     from klipper_router import app, log

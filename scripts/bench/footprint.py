@@ -14,7 +14,8 @@ from bench.rounds import interleaved
 from bench.standin import Klippys
 
 FEW, MANY = 3, 53
-PLAIN_RUN = "import klipper_router.cli, trio, klipper_router.app, klipper_router.config, klipper_router.log"
+# What `klipper_router.cli` imports for a plain run, in its order.
+PLAIN_RUN = "from klipper_router import cli, lean; lean.without_openssl(); import trio; from klipper_router import app, config, log"
 METHODS_WITHIN_S = 20.0
 
 

@@ -36,6 +36,7 @@ PLAN: tuple[tuple[int, str], ...] = (
     (4, "remote_methods"),
     (5, "api_socket listening"),
     (5, "gateway"),
+    (6, "lean"),
     (6, "shipped client virtual log supervision crash_report"),
     (6, "app status"),
     (6, "scenario"),
