@@ -141,17 +141,37 @@ SOCKS = st.text(st.sampled_from("abc/ =:;#[]'\"\\é"), max_size=8).filter(
 )
 
 
+PATTERNS = st.none() | st.lists(st.sampled_from(["M117", "SET_*", "G[01]", "a/b", "*"]), max_size=3)
+
+
 @st.composite
 def configs(draw: st.DrawFn) -> Config:
+    names = draw(NAMES)
+    someone = st.none() | st.lists(st.sampled_from([*names, "clients", "gateway"]), max_size=3)
     klippy = {
-        name: KlippySection(sock=f"/{number}/{draw(SOCKS)}".rstrip("/"), on_connect=draw(BLOCKS))
-        for number, name in enumerate(draw(NAMES))
+        name: KlippySection(
+            sock=f"/{number}/{draw(SOCKS)}".rstrip("/"),
+            on_connect=draw(BLOCKS),
+            gcode_from=draw(someone),
+            allow_gcode=draw(PATTERNS),
+            deny_gcode=draw(PATTERNS) or [],
+            endpoints_from=draw(someone),
+            allow_endpoints=draw(PATTERNS),
+            events_from=draw(someone),
+        )
+        for number, name in enumerate(names)
     }
-    default = draw(st.none() | st.sampled_from(sorted(klippy)))
-    return Config(router=RouterSection(sock="/router", default_instance=default), klippy=klippy)
+    router = RouterSection(
+        sock="/router",
+        default_instance=draw(st.none() | st.sampled_from(names)),
+        sock_mode=draw(st.sampled_from(["660", "0600", "777"])),
+        sock_owner=draw(st.none() | st.sampled_from(["pi", "pi:klipper", ":klipper"])),
+        crash_dir="/crash",
+    )
+    return Config(router=router, klippy=klippy)
 
 
-def options(section: msgspec.Struct) -> dict[str, str]:
+def options(section: msgspec.Struct) -> dict[str, str | list[str]]:
     return {key: value for key, value in msgspec.structs.asdict(section).items() if value is not None}
 
 
@@ -160,13 +180,15 @@ def in_klippers_writing(config: Config, sign: str) -> list[str]:
     sections = {"router": config.router} | {f"klippy {name}": section for name, section in config.klippy.items()}
     return [
         f"[{title}]\n"
-        + "".join(f"{key}{sign}{indented(value)}\n" for key, value in options(section).items())
+        + "".join(f"{key}{sign}{as_value(value)}\n" for key, value in options(section).items())
         + "# the end\n\n"
         for title, section in sections.items()
     ]
 
 
-def indented(value: str) -> str:
+def as_value(value: str | list[str]) -> str:
+    if isinstance(value, list):
+        return ", ".join(value)
     return "\n  " + value.replace("\n", "\n  ") if "\n" in value else value
 
 
@@ -178,8 +200,10 @@ def in_yaml(config: Config) -> str:
 
 def normal(config: Config) -> Config:
     """Paths as they are after loading."""
-    socks = {name: os.path.normpath(section.sock) for name, section in config.klippy.items()}
-    klippy = {n: KlippySection(sock=socks[n], on_connect=s.on_connect) for n, s in config.klippy.items()}
+    klippy = {
+        name: msgspec.structs.replace(section, sock=os.path.normpath(section.sock))
+        for name, section in config.klippy.items()
+    }
     return Config(router=config.router, klippy=klippy)
 
 
