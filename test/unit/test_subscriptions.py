@@ -162,7 +162,10 @@ class KlipperAndFollowers(RuleBasedStateMachine):
         for follower in self.followers.values():
             if covers(self.asked, follower.wants):
                 follower.is_served = True
-        self.check_told(self.following.snapshot(self.asked, self.as_status(self.reported), has_objects=self.ready))
+        told = self.following.snapshot(self.asked, self.as_status(self.reported), has_objects=self.ready)
+        self.check_told(told)
+        for follower in self.followers.values():
+            assert (follower.subscription in told) or not self.news_of(follower), "nobody would deliver it"
 
     @precondition(lambda self: self.connected and self.sends)
     @rule(
@@ -174,13 +177,18 @@ class KlipperAndFollowers(RuleBasedStateMachine):
     def change(self, changes: list[tuple[str, str]], value: Any) -> None:
         """Klipper reports of a change what the connection's subscription holds, and only that."""
         update: dict[str, dict[str, Any]] = {}
+        before = {key: self.news_of(follower) for key, follower in self.followers.items()}
         for name, field in changes:
             self.truth[name][field] = value
             fields = self.sends.get(name, [])
             if (fields is None or field in fields) and (self.has_objects or name == WEBHOOKS):
                 update.setdefault(name, {})[field] = value
                 self.reported.setdefault(name, {})[field] = value
-        self.check_told(self.following.update(self.as_status(update)))
+        told = self.following.update(self.as_status(update))
+        self.check_told(told)
+        for key, follower in self.followers.items():
+            if any(k not in before[key] or before[key][k] != v for k, v in self.news_of(follower).items()):
+                assert follower.subscription in told, "nobody would deliver it"
 
     @precondition(lambda self: self.connected and self.asked and not self.ready)
     @rule()
@@ -318,6 +326,23 @@ def test_a_second_subscriber_to_known_values_is_told_at_once_without_asking_klip
     subscription = following.subscribe("afc", "B", {"print_stats": ["state"]})
     assert subscription.has_news
     assert subscription.take() == {("print_stats", "state"): b'"printing"'}
+
+
+def test_nothing_is_told_before_a_snapshot_held_all_that_is_wanted() -> None:
+    following: Following[str] = Following()
+    following.snapshot(following.union(), dict(READY), has_objects=True)
+    subscription = following.subscribe("led", "A", {"webhooks": None})
+    assert not subscription.has_news
+    assert following.update({"webhooks": {"state": b'"shutdown"'}}) == []
+    following.snapshot(following.union(), {"webhooks": {"state": b'"shutdown"', "x": b"1"}}, has_objects=True)
+    assert subscription.take() == {("webhooks", "state"): b'"shutdown"', ("webhooks", "x"): b"1"}
+
+
+def test_an_update_before_the_first_snapshot_tells_nobody() -> None:
+    following: Following[str] = Following()
+    subscription = following.subscribe("led", "A", {"print_stats": ["state"]})
+    assert following.update({"print_stats": {"state": b'"printing"'}}) == []
+    assert not subscription.has_news
 
 
 def test_what_changed_in_the_gap_of_a_new_subscription_is_told_and_nothing_twice() -> None:
