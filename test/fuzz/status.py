@@ -116,7 +116,17 @@ def parameter_name(name: str, field: str) -> str:
     return f"_{joined}" if re.match("[0-9]|$", joined) else joined
 
 
+def holds_infinite(value: Any) -> bool:
+    if isinstance(value, Number):
+        return value.is_infinite
+    return isinstance(value, list | dict) and any(
+        map(holds_infinite, value.values() if isinstance(value, dict) else value)
+    )
+
+
 def dig(value: Any, steps: list[str]) -> Any:
+    if steps and holds_infinite(value):
+        return None  # no float can hold it, so nobody looks into it
     for step in steps:
         if isinstance(value, dict):
             value = value.get(step)

@@ -237,9 +237,17 @@ def test_what_is_no_placeholder_is_left_alone(text: str) -> None:
     assert script.exact == script.plain == text + "\n"
 
 
-@pytest.mark.parametrize("text", ["G28", "M117 hello", "N5 FOO", "N FOO", "FOO\nBAR", "; FOO", "", "ı1", "G１"])
+@pytest.mark.parametrize(
+    "text", ["G28", "M117 hello", "N5 FOO", "N FOO", "FOO\nBAR", "; FOO", "# FOO", "", "ı1", "G１"]
+)
 def test_a_context_is_not_appended_where_it_would_not_be_parameters(text: str) -> None:
     assert Template(text).fill({"a": "x"}).exact == text
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_context_never_becomes_the_command_of_a_line_that_is_only_a_comment(version: Version) -> None:
+    script = Template("# nothing yet").fill({"N": "M112 x"})
+    assert Klipper(version).run(script.exact).ran == []
 
 
 def test_a_handler_without_placeholders_gets_the_context_as_parameters() -> None:
