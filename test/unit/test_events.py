@@ -40,10 +40,10 @@ class Registry(RuleBasedStateMachine):
         self.naive: list[tuple[str, str, str | None, Handler]] = []
         self.made = 0
 
-    @rule(caller=CALLERS, event=EVENTS, gcode=GCODES)
-    def subscribe(self, caller: str, event: str, gcode: str | None) -> None:
+    @rule(caller=CALLERS, event=EVENTS, gcode=GCODES, printer=st.sampled_from(["main", "led", None]))
+    def subscribe(self, caller: str, event: str, gcode: str | None, printer: str | None) -> None:
         self.made += 1
-        handler = WebhookHandler(f"target {self.made}", "x")
+        handler = WebhookHandler(printer, f"x/{self.made}") if printer else FrameHandler({"n": self.made})
         self.registry.subscribe(caller, event, gcode, handler)
         for place, (e, c, g, _) in enumerate(self.naive):
             if (e, c, g) == (event, caller, gcode):
@@ -61,6 +61,12 @@ class Registry(RuleBasedStateMachine):
     def drop(self, caller: str) -> None:
         self.registry.drop(caller)
         self.naive = [h for h in self.naive if h[1] != caller]
+
+    @rule(printer=st.sampled_from(["main", "led", "nobody"]))
+    def drop_target(self, printer: str) -> None:
+        gone = [h for h in self.naive if isinstance(h[3], WebhookHandler) and h[3].target == printer]
+        assert sorted(self.registry.drop_target(printer)) == sorted(caller for _, caller, _, _ in gone)
+        self.naive = [h for h in self.naive if h not in gone]
 
     @invariant()
     def handlers_are_those_registered_in_their_order(self) -> None:

@@ -74,6 +74,8 @@ class QueueAndKlipper(RuleBasedStateMachine):
         self.queue = ScriptQueue()
         self.klipper = Klipper(version)
         self.ready = True
+        self.greeting = False
+        self.made = 0
         self.accounts: list[Account] = []
         self.waiting: list[Account] = []
         self.under_way: list[Account] = []
@@ -83,15 +85,25 @@ class QueueAndKlipper(RuleBasedStateMachine):
     def account_of(self, job: Job) -> Account:
         return next(account for account in self.accounts if account.job is job)
 
-    def add(self, kind: str, *, when_ready: bool, outlives: bool, counted: bool, again: bool) -> None:
+    def may_go(self, account: Account) -> bool:
+        return account.job.greets if self.greeting else self.ready or not account.job.when_ready
+
+    def add(
+        self, kind: str, *, when_ready: bool, outlives: bool, counted: bool, again: bool, greets: bool = False
+    ) -> None:
         def when_done() -> None:
             if again:  # as a subscription with more news does
                 self.add("same", when_ready=when_ready, outlives=False, counted=False, again=False)
 
-        number = len(self.accounts)
+        number = self.made = self.made + 1
         account = Account(number, script_of(number, kind), when_done)
         account.job = Job(
-            account.render, account.done, when_ready=when_ready, outlives_link=outlives, size_bytes=10 * counted
+            account.render,
+            account.done,
+            greets=greets,
+            when_ready=when_ready,
+            outlives_link=outlives,
+            size_bytes=10 * counted,
         )
         self.accounts.append(account)
         self.waiting.append(account)
@@ -101,27 +113,30 @@ class QueueAndKlipper(RuleBasedStateMachine):
     def put(self, kind: str, when_ready: bool, outlives: bool, counted: bool, again: bool) -> None:
         self.add(kind, when_ready=when_ready, outlives=outlives, counted=counted, again=again)
 
-    @rule(ready=st.booleans())
-    def turn(self, ready: bool) -> None:
-        """Klipper is or is not ready now; what may be sent is sent."""
-        self.ready = ready
+    @rule(kind=KINDS)
+    def put_greeting(self, kind: str) -> None:
+        self.add(kind, when_ready=False, outlives=False, counted=False, again=False, greets=True)
+
+    @rule(ready=st.booleans(), greeting=st.booleans())
+    def turn(self, ready: bool, greeting: bool) -> None:
+        """Klipper is or is not ready now, or has just become so; what may be sent is sent."""
+        self.ready, self.greeting = ready or greeting, greeting
         self.pump()
 
     def pump(self) -> None:
-        while (turn := self.queue.next(ready=self.ready)) is not None:
+        while (turn := self.queue.next(ready=self.ready, greeting=self.greeting)) is not None:
             job, text = turn
             account = self.account_of(job)
             for earlier in self.waiting[: self.waiting.index(account)]:
-                if self.ready or not earlier.job.when_ready:
-                    assert earlier.ends, "overtaken by a later job"
-            assert self.ready or not job.when_ready
+                assert earlier.ends or not self.may_go(earlier), "overtaken by a later job"
+            assert self.may_go(account)
             assert not account.sent
             assert account.rendered == 1
             account.sent.append(text)
             self.waiting.remove(account)
             self.under_way.append(account)
         self.waiting = [account for account in self.waiting if not account.ends]
-        eligible = [account for account in self.waiting if self.ready or not account.job.when_ready]
+        eligible = [account for account in self.waiting if self.may_go(account)]
         assert not eligible or self.under_way, "nothing is under way, yet somebody waits"
 
     @precondition(lambda self: self.under_way)
@@ -156,6 +171,24 @@ class QueueAndKlipper(RuleBasedStateMachine):
             assert account.ends == [LATE]
         else:
             assert account.ends == ends
+
+    @precondition(lambda self: self.accounts)
+    @rule(data=st.data())
+    def withdraw(self, data: st.DataObject) -> None:
+        account = data.draw(st.sampled_from(self.accounts))
+        assert self.queue.withdraw(account.job) == (account in self.waiting)
+        if account in self.waiting:
+            self.waiting.remove(account)
+            self.accounts.remove(account)  # nothing is to become of it
+            assert not account.ends
+
+    @rule()
+    def close(self) -> None:
+        """The printer is no more."""
+        gone = self.under_way + self.waiting
+        self.under_way, self.waiting = [], []
+        self.queue.close(LOST)
+        assert all(account.ends == [LOST] for account in gone)
 
     @rule()
     def lose(self) -> None:
@@ -195,7 +228,7 @@ class QueueAndKlipper(RuleBasedStateMachine):
         """Whatever happened: in the end every job is done, once."""
         if not hasattr(self, "queue"):
             return
-        self.ready = True
+        self.ready, self.greeting = True, False
         self.pump()
         while self.under_way:
             self.answer()
