@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,8 +13,10 @@ from klipper_router.config import KlippySection
 from klipper_router.errors import CallError
 from test.unit.klipper_model import VERSIONS, Klipper, Version
 
-# What decides how Klipper cuts a line, and letters and digits between it.
-lines = st.text(st.sampled_from("MmNn1127 8\t\r\x0b;#*/=_.'\"-GXSET\u0131\u017f\x85\u00a0"), max_size=14)
+# What decides how Klipper cuts a line, letters and digits between it, and commands that a policy may name.
+signs = st.sampled_from("MmNn1127 8\t\r\x0b;#*/=_.'\"-GXSET\u0131\u017f\x85\u00a0")
+names = st.sampled_from(["M112", "m112", "N5 ", "M117 ", "SET_PIN", "set_led ", "G1 X1", "GO", " A='x'"])
+lines = st.lists(signs | names | names, max_size=5).map("".join)
 scripts = st.lists(lines, max_size=4).map("\n".join)
 
 
@@ -41,17 +45,53 @@ def test_every_command_that_klipper_would_run_is_found(version: Version, script:
     assert set(ran) <= set(found)
 
 
+ALLOWED = st.sampled_from([None, [], ["M117"], ["M117", "SET_*"], ["set_led", "G1", "M112"], ["*"]])
+DENIED = st.sampled_from([[], ["M112"], ["M112", "SET*"], ["m11?"], ["*"]])
+
+
 @pytest.mark.parametrize("version", VERSIONS)
-@given(scripts)
-def test_what_is_denied_never_runs(version: Version, script: str) -> None:
-    section = KlippySection(sock="s", deny_gcode=["M112", "SET*"])
-    try:
-        policy.check_gcode("main", section, "led", script)
-    except CallError:
-        return
-    for command, _, _ in Klipper(version).run(script).ran:
-        assert command != "M112"
-        assert not command.startswith("SET")
+@given(scripts, ALLOWED, DENIED)
+def test_what_is_denied_or_not_allowed_never_runs(
+    version: Version, script: str, allowed: list[str] | None, denied: list[str]
+) -> None:
+    section = KlippySection(sock="s", allow_gcode=allowed, deny_gcode=denied)
+    ran = [each.command for each in Klipper(version).run(script).ran]
+    forbidden = [command for command in ran if is_one_of(command, denied) or not is_one_of(command, allowed)]
+    if forbidden:
+        with pytest.raises(CallError, match=r"is (not in allow_gcode|in deny_gcode) of \[klippy main\]"):
+            policy.check_gcode("main", section, "led", script)
+
+
+@given(st.lists(st.sampled_from(["M117 hello", "m112", "SET_PIN PIN=a", "FOO", ""]), max_size=4), ALLOWED, DENIED)
+def test_what_is_allowed_and_not_denied_passes(
+    commands: list[str], allowed: list[str] | None, denied: list[str]
+) -> None:
+    section = KlippySection(sock="s", allow_gcode=allowed, deny_gcode=denied)
+    wanted = [command.split()[0].upper() for command in commands if command]
+    if all(is_one_of(command, allowed) and not is_one_of(command, denied) for command in wanted):
+        policy.check_gcode("main", section, "led", "\n".join(commands))
+
+
+def is_one_of(command: str, patterns: list[str] | None) -> bool:
+    """Whether one of the patterns names it; None names everything."""
+    if patterns is None:
+        return True
+    return any(re.fullmatch(p.replace("*", ".*").replace("?", "."), command, re.IGNORECASE) for p in patterns)
+
+
+@pytest.mark.parametrize("allowed", [[], ["clients"], ["led2"]])
+def test_gcode_and_endpoints_of_others_than_those_named_do_not_pass(allowed: list[str]) -> None:
+    section = KlippySection(sock="s", gcode_from=allowed, endpoints_from=allowed)
+    with pytest.raises(CallError, match=r"led is not in gcode_from of \[klippy main\]"):
+        policy.check_gcode("main", section, "led", "M117")
+    with pytest.raises(CallError, match=r"led is not in endpoints_from of \[klippy main\]"):
+        policy.check_endpoint("main", section, "led", "info")
+
+
+def test_gcode_and_endpoints_of_those_named_pass() -> None:
+    section = KlippySection(sock="s", gcode_from=["led", "clients"], endpoints_from=["led"])
+    policy.check_gcode("main", section, "led", "M117")
+    policy.check_endpoint("main", section, "led", "info")
 
 
 @given(scripts)
