@@ -142,7 +142,7 @@ def is_macro_name(command: str) -> bool:
     Klipper takes the letters and digits up to the first digit's end for the command (gcode.py args_r), so a name with
     a digit in it can only end in digits.
     """
-    return _MACRO_NAME.fullmatch(command) is not None and not is_traditional(command)
+    return _MACRO_NAME.fullmatch(command) is not None and not is_traditional(command) and not is_numbered(command)
 
 
 def takes_text(command: str) -> bool:

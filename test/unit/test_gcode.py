@@ -6,7 +6,7 @@ import re
 
 import msgspec
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from klipper_router import gcode
@@ -14,7 +14,7 @@ from klipper_router.gcode import Script
 
 from .harmless import run_as_the_router_does
 from .klipper_model import VERSIONS, Klipper, Version, is_traditional
-from .nasty import NASTY, VALUES
+from .nasty import LETTERS, NASTY, VALUES
 
 KEYS = st.from_regex(r"[A-Z_][A-Z0-9_]{0,8}", fullmatch=True)
 COMMANDS = st.sampled_from(["ON_STATUS", "on_status", "_HIDDEN", "REC2"])
@@ -155,6 +155,30 @@ def test_no_command_that_klipper_reads_letter_by_letter_passes_for_an_extended_o
     for each in klipper.run(command).ran:
         if is_traditional(each.command) and not gcode.is_numbered(command):
             assert gcode.is_traditional(gcode.command_word(command)[0])
+
+
+NAMES = st.from_regex(r"[A-Za-z_]{1,3}[0-9]{0,2}[A-Za-z_]?", fullmatch=True) | st.text(LETTERS, max_size=5)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@settings(max_examples=400)
+@given(NAMES, VALUES)
+def test_a_macros_name_is_one_whose_command_line_runs_that_macro_alone(version: Version, name: str, value: str) -> None:
+    if not gcode.is_macro_name(name) or (version == "v0.12" and len(name) == 1):
+        return  # v0.12 calls everything with parameters malformed whose name is one letter
+    ran, error, _ = run_as_the_router_does(version, gcode.command_line(name, [("A", value)]))
+    assert error is None
+    assert [(each.command, [*each.parameters]) for each in ran] == [(name.upper(), ["A"])]
+
+
+@pytest.mark.parametrize("name", ["ON_STATUS", "on_status", "_X", "REC2", "AB", "Load_T12"])
+def test_a_name_that_klipper_can_call_is_a_macros_name(name: str) -> None:
+    assert gcode.is_macro_name(name)
+
+
+@pytest.mark.parametrize("name", ["", "G1", "M117", "g28", "REC2_X", "A B", "A;B", "A\nB", "é", "2X", "A=1", "N", "n"])
+def test_a_name_that_klipper_would_read_otherwise_is_none(name: str) -> None:
+    assert not gcode.is_macro_name(name)
 
 
 def test_extended_commands_are_not_taken_for_traditional_ones() -> None:
