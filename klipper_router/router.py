@@ -277,7 +277,8 @@ class Router:
         self.serve(Request(self._callers[printer.name], method), params)
 
     def news(self, printer: Printer[Caller], subscription: Subscription[Caller]) -> None:
-        self.note("callback", printer.name, subscription.caller.name, subscription.callback)
+        if subscription.caller.own_printer:  # a web page that follows a printer is no route worth telling of
+            self.note("callback", printer.name, subscription.caller.name, subscription.callback)
         subscription.caller.deliver(printer, subscription)
 
     def effect(self, printer: Printer[Caller], effect: Effect) -> None:

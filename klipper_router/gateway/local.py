@@ -77,9 +77,12 @@ async def serve_site(
     shared = _cors_headers(access, origin) if origin and not foreign and origin != request.origin else []
     try:
         if request.method == "OPTIONS" and shared:
-            preflight = [*shared, ("access-control-allow-methods", _ALLOW_METHODS)]
-            preflight += [("access-control-allow-headers", _ALLOW_HEADERS), ("access-control-max-age", "600")]
-            response = HttpResponse(204, preflight)
+            allowed = [
+                ("access-control-allow-methods", _ALLOW_METHODS),
+                ("access-control-allow-headers", _ALLOW_HEADERS),
+                ("access-control-max-age", "600"),
+            ]
+            response = HttpResponse(204, allowed)
         else:
             _check_json(head, request)
             request.authorized = access.authorized(

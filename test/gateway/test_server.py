@@ -215,6 +215,7 @@ async def test_pages_of_cors_domains_may_read_answers_and_others_may_not(rig: Ri
     assert fields.get("access-control-allow-origin") is None
     status, fields, _ = await rig.get("/x", "Origin: http://ui.example", method="OPTIONS")
     assert (status, "X-Api-Key" in (fields.get("access-control-allow-headers") or "")) == (204, True)
+    assert fields.all("access-control-allow-origin") == ["http://ui.example"]  # twice, and a browser refuses it
 
 
 async def test_a_stranger_needs_the_api_key_or_a_token(rig: Rig) -> None:
