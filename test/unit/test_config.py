@@ -172,7 +172,9 @@ def configs(draw: st.DrawFn) -> Config:
 
 
 def options(section: msgspec.Struct) -> dict[str, str | list[str]]:
-    return {key: value for key, value in msgspec.structs.asdict(section).items() if value is not None}
+    """What is worth writing down: all that differs from its default."""
+    defaults = {each.name: each.default for each in msgspec.structs.fields(section)}
+    return {key: value for key, value in msgspec.structs.asdict(section).items() if value != defaults[key]}
 
 
 def in_klippers_writing(config: Config, sign: str) -> list[str]:
