@@ -228,6 +228,7 @@ class KlipperAndFollowers(RuleBasedStateMachine):
         """Whoever has news was named, once, and nobody before a snapshot held all that it wants."""
         named = [id(subscription) for subscription in told]
         assert len(named) == len(set(named))
+        assert {*named} <= {id(follower.subscription) for follower in self.followers.values()}, "it has ended"
         for follower in self.followers.values():
             if self.news_of(follower):
                 assert follower.subscription.has_news
@@ -248,6 +249,13 @@ class KlipperAndFollowers(RuleBasedStateMachine):
             if follower.is_served:
                 pending = follower.subscription.peek()
                 assert {k: json.loads(v) for k, v in pending.items()} == self.news_of(follower)
+
+    @invariant()
+    def no_view_is_kept_for_nobody(self) -> None:
+        seen = [id(subscription) for view in self.following._views for subscription in view.followers]
+        assert {*seen} <= {id(follower.subscription) for follower in self.followers.values()}
+        assert len(seen) == len({*seen})
+        assert all(view.followers for view in self.following._views)
 
     @invariant()
     def the_subscriptions_are_the_followers(self) -> None:
