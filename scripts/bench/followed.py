@@ -47,6 +47,7 @@ class Broadcast(Klippys):
             link.sock.close()
         self._clients = []
         self._followers = subscribers
+        self.serve_for(0.2)  # until the router has seen them go: it takes 100 clients
         for first in range(0, subscribers, per_client):
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             sock.connect(self._router)
