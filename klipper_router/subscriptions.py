@@ -179,7 +179,7 @@ class Following(Generic[Caller]):
         """
         if (caller, callback) not in self._subscriptions and len(self.of(caller)) >= MAX_SUBSCRIPTIONS_PER_CALLER:
             raise CallError(f"{MAX_SUBSCRIPTIONS_PER_CALLER} callbacks follow it already, the most per caller")
-        self.unsubscribe(caller, callback)
+        self.unsubscribe(caller, callback)  # its view must forget it, too
         subscription = Subscription(caller, callback, objects)
         self._subscriptions[caller, callback] = subscription
         if self._covers(objects):

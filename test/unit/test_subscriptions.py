@@ -415,3 +415,52 @@ def test_a_macro_that_makes_up_callbacks_cannot_fill_the_memory() -> None:
     following.subscribe("led", "CB0", {"print_stats": None})
     following.subscribe("afc", "CB", {"toolhead": None})
     assert len(following) == MAX_SUBSCRIPTIONS_PER_CALLER + 1
+
+
+def test_a_subscription_that_was_replaced_is_told_nothing_more() -> None:
+    following: Following[str] = Following()
+    for _ in range(3):
+        following.subscribe("led", "A", {"print_stats": ["state"]})
+        following.snapshot(following.union(), {"print_stats": {"state": b'"standby"'}, **READY}, has_objects=True)
+    newest = following.get("led", "A")
+    assert following.update({"print_stats": {"state": b'"printing"'}}) == [newest]
+
+
+def test_followers_of_the_same_are_told_each_of_its_own_changes() -> None:
+    following: Following[str] = Following()
+    wants: Objects = {"print_stats": ["state"]}
+    quick, slow = following.subscribe("led", "A", wants), following.subscribe("afc", "A", wants)
+    following.snapshot(following.union(), {"print_stats": {"state": b'"standby"'}, **READY}, has_objects=True)
+    key = ("print_stats", "state")
+    assert quick.take() == {key: b'"standby"'}
+    following.update({"print_stats": {"state": b'"printing"'}})
+    assert quick.take() == {key: b'"printing"'}
+    late = following.subscribe("mmu", "A", wants)
+    assert late.take() == {key: b'"printing"'}
+    following.update({"print_stats": {"state": b'"standby"'}})
+    assert slow.take() == {key: b'"standby"'}
+    assert quick.take() == {key: b'"standby"'}
+    assert late.take() == {key: b'"standby"'}
+
+
+def test_what_is_encoded_for_one_is_what_all_who_missed_the_same_are_told() -> None:
+    following: Following[str] = Following()
+    wants: Objects = {"print_stats": ["state"]}
+    followers = [following.subscribe(name, "A", wants) for name in ("led", "afc", "mmu")]
+    following.snapshot(following.union(), {"print_stats": {"state": b'"standby"'}, **READY}, has_objects=True)
+    for follower in followers[:2]:
+        follower.take()
+    following.update({"print_stats": {"state": b'"printing"'}})
+    following.update({"print_stats": {"state": b'"paused"'}})
+    calls: list[Values] = []
+
+    def encode(values: Values) -> bytes:
+        calls.append(values)
+        return b"".join(values.values())
+
+    assert [follower.take_encoded(encode) for follower in followers] == [b'"paused"'] * 3
+    assert [follower.take_encoded(encode) for follower in followers] == [b""] * 3
+    following.update({"print_stats": {"state": b'"standby"'}})
+    assert [follower.take_encoded(encode) for follower in followers] == [b'"standby"'] * 3
+    assert calls[-1] == {("print_stats", "state"): b'"standby"'}
+    assert sum(values == calls[-1] for values in calls) == 1
