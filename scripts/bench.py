@@ -9,9 +9,11 @@ All of it is in the folder bench/ beside this file; docs/performance.md says how
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
-# Beside this file both `bench.py` and `bench/` are there; Python takes the folder first.
-from bench.command import main
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from scripts.bench.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,7 +12,7 @@ import struct
 import time
 from typing import Any
 
-from bench.standin import END, RECEIVE_BYTES, frame
+from scripts.bench.standin import END, RECEIVE_BYTES, frame
 
 TIMEOUT_S = 10.0
 

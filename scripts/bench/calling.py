@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-from bench import peers
-from bench.caller import Caller
-from bench.cases import Effort, Figure, at_most, case
-from bench.machine import Remote, folder, remote
-from bench.rounds import interleaved, ratios
-from bench.standin import Klippys
-from bench.statistics import quantile
+from scripts.bench import peers
+from scripts.bench.caller import Caller
+from scripts.bench.cases import Effort, Figure, at_most, case
+from scripts.bench.machine import Remote, folder, remote
+from scripts.bench.rounds import interleaved, ratios
+from scripts.bench.standin import Klippys
+from scripts.bench.statistics import quantile
 
 PAUSE_S = 0.0005
 THROUGH_ROUTER = ("router/call", {"target": "main", "method": "info", "params": {}})

@@ -5,18 +5,20 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from bench import statistics
+from scripts.bench import statistics
+
+Count = TypeVar("Count", int, float)
 
 # In the order of the table. Each is imported by `all_cases`, and registers what it has.
 MODULES = (
-    "bench.relaying",
-    "bench.calling",
-    "bench.status",
-    "bench.footprint",
-    "bench.events",
-    "bench.growth",
+    "scripts.bench.relaying",
+    "scripts.bench.calling",
+    "scripts.bench.status",
+    "scripts.bench.footprint",
+    "scripts.bench.events",
+    "scripts.bench.growth",
 )
 
 
@@ -34,7 +36,7 @@ class Effort:
     def rounds(self) -> int:
         return 3 if self.quick else 7
 
-    def of(self, full: int, quick: int) -> int:
+    def of(self, full: Count, quick: Count) -> Count:
         """So many samples, seconds or whatever a case counts."""
         return quick if self.quick else full
 

@@ -10,9 +10,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import machine, report
-from bench.cases import Case, Curve, Effort, Figure, Skipped, all_cases
-from bench.report import Results
+from scripts.bench import machine, report
+from scripts.bench.cases import Case, Curve, Effort, Figure, Skipped, all_cases
+from scripts.bench.report import Results
 
 DOCS = Path(__file__).parents[2] / "docs" / "performance.md"
 
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.json:
         report.write(results, options.json)
     if options.write_docs:
-        from bench import docs
+        from scripts.bench import docs
 
         docs.write(results, DOCS)
     return 0
@@ -55,6 +55,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there, too")
     parser.add_argument("--from", dest="from_file", type=Path, metavar="FILE", help="measure nothing, read that --json")
     parser.add_argument("--write-docs", action="store_true", help="write tables and plots of docs/performance.md")
+    parser.add_argument("--realtime", action="store_true", help="as root, on a busy machine: above all others")
     parser.add_argument("--tree", type=Path, metavar="DIR", help="measure the router of another checkout")
     return parser.parse_args(argv)
 
@@ -62,7 +63,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 def _measure(options: argparse.Namespace) -> Results:
     if options.tree:
         machine.tree = options.tree.resolve()
-    if not machine.settle_on_load_core():
+    if not machine.settle_on_load_core(realtime=options.realtime):
         print("(no permission to raise the priority: other processes disturb more)", file=sys.stderr)
     if machine.LOAD_CORE == machine.MEASURED_CORE:
         print("(one core only: load and relay take turns on it, latencies say little)", file=sys.stderr)

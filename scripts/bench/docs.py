@@ -7,9 +7,9 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from bench import report
-from bench.cases import Curve, Figure
-from bench.report import Results
+from scripts.bench import report
+from scripts.bench.cases import Curve, Figure
+from scripts.bench.report import Results
 
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 PLOT = "performance.svg"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from bench import peers
-from bench.cases import Effort, Figure, at_most, case
-from bench.followed import Ring
-from bench.machine import folder, remote
-from bench.rounds import interleaved, ratios
+from scripts.bench import peers
+from scripts.bench.cases import Effort, Figure, at_most, case
+from scripts.bench.followed import Ring
+from scripts.bench.machine import folder, remote
+from scripts.bench.rounds import interleaved, ratios
 
 PRINTERS = 3
 RATES_HZ = (50.0, 100.0, 200.0)
@@ -17,7 +17,7 @@ RATES_HZ = (50.0, 100.0, 200.0)
 @case("events", "An event with 10 handlers on 3 printers, triggered by a client")
 def events(effort: Effort) -> Iterator[Figure]:
     """Linear: four times the events cost four times the CPU, ten handlers ten times what one does, or less."""
-    seconds = effort.of(4, 1)
+    seconds = effort.of(3.0, 0.5)
     names = [f"p{number}" for number in range(PRINTERS)]
     with folder() as home, remote(Ring, str(home), PRINTERS) as load, peers.router(home, names) as process:
 
@@ -43,8 +43,8 @@ def events(effort: Effort) -> Iterator[Figure]:
         growth = [ratio / (RATES_HZ[-1] / RATES_HZ[0]) for ratio in ratios(by_rate[-1], by_rate[0])]
         yield Figure("CPU at 200/s ÷ 4 × that at 50/s", "×", growth, at_most(1.1))
 
-        long = effort.of(60, 5)
-        run(RATES_HZ[-1], 10, effort.of(10, 2))  # what is allocated once is by now
+        long = effort.of(60, 3)
+        run(RATES_HZ[-1], 10, effort.of(10, 1))  # what is allocated once is by now
         before = process.rss_mb()
         busy = run(RATES_HZ[-1], 10, long)
         yield Figure(f"CPU at 200 events/s for {long} s", "%", [busy])

@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from bench.standin import END, RECEIVE_BYTES, Connection, Klippys, frame, remote_call
+from scripts.bench.standin import END, RECEIVE_BYTES, Connection, Klippys, frame, remote_call
 
 # What a printing printer reports at a tick, six fields of five objects.
 OBJECTS = ("toolhead", "gcode_move", "extruder", "heater_bed", "print_stats")

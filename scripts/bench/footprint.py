@@ -7,15 +7,18 @@ import sys
 import time
 from collections.abc import Iterator
 
-from bench import peers
-from bench.cases import Effort, Figure, Skipped, at_most, case
-from bench.machine import Measured, folder, measured, remote, until
-from bench.rounds import interleaved
-from bench.standin import Klippys
+from scripts.bench import peers
+from scripts.bench.cases import Effort, Figure, Skipped, at_most, case
+from scripts.bench.machine import Measured, folder, measured, remote, until
+from scripts.bench.rounds import interleaved
+from scripts.bench.standin import Klippys
 
 FEW, MANY = 3, 53
 # What `klipper_router.cli` imports for a plain run, in its order.
-PLAIN_RUN = "from klipper_router import cli, lean; lean.without_openssl(); import trio; from klipper_router import app, config, log"
+PLAIN_RUN = (
+    "from klipper_router import cli, lean; lean.without_openssl(); "
+    "import trio; from klipper_router import app, config, log"
+)
 METHODS_WITHIN_S = 20.0
 
 

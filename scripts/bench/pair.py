@@ -11,7 +11,7 @@ import select
 import socket
 import time
 
-from bench.standin import END, RECEIVE_BYTES, Connection, Klippys, frame, remote_call
+from scripts.bench.standin import END, RECEIVE_BYTES, Connection, Klippys, frame, remote_call
 
 SCRIPT = "SET_LED LED=strip RED=1 GREEN=0.5 BLUE=0"
 # So many scripts are on their way at most: less than a client of the router may have, and than a socket's buffer holds.

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.cases import Skipped
-from bench.machine import LOAD_CORE, Measured, Remote, measured, remote, until
-from bench.pair import Pair
-from bench.standin import END, RECEIVE_BYTES, frame
+from scripts.bench.cases import Skipped
+from scripts.bench.machine import LOAD_CORE, Measured, Remote, measured, remote, until
+from scripts.bench.pair import Pair
+from scripts.bench.standin import END, RECEIVE_BYTES, frame
 
 HERE = Path(__file__).parent
 

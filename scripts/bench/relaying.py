@@ -6,12 +6,12 @@ import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import peers
-from bench.cases import Effort, Figure, at_least, at_most, case
-from bench.machine import Measured, Remote, folder, remote
-from bench.pair import Pair
-from bench.rounds import interleaved, ratios
-from bench.statistics import quantile
+from scripts.bench import peers
+from scripts.bench.cases import Effort, Figure, at_least, at_most, case
+from scripts.bench.machine import Measured, Remote, folder, remote
+from scripts.bench.pair import Pair
+from scripts.bench.rounds import interleaved, ratios
+from scripts.bench.statistics import quantile
 
 # A printer's macros do not call in a tight loop; and what is left to do after one script is done by then.
 PAUSE_S = 0.0003

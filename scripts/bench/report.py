@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import statistics
-from bench.cases import Aim, Case, Curve, Figure
+from scripts.bench import statistics
+from scripts.bench.cases import Aim, Case, Curve, Figure
 
 
 @dataclass

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-from bench import peers
-from bench.cases import Effort, Figure, at_least, at_most, case
-from bench.followed import Broadcast, Ring
-from bench.machine import Measured, Remote, folder, remote
-from bench.rounds import interleaved, ratios
+from scripts.bench import peers
+from scripts.bench.cases import Effort, Figure, at_least, at_most, case
+from scripts.bench.followed import Broadcast, Ring
+from scripts.bench.machine import Measured, Remote, folder, remote
+from scripts.bench.rounds import interleaved, ratios
 
 SUBSCRIBERS = (1, 10, 50)
 # As many as a Klippy that has a lot to say leaves in one read.
@@ -54,7 +54,7 @@ def status_fanout(effort: Effort) -> Iterator[Figure]:
 @case("status-50-printers", "50 printers, each followed by another's macro at 4 Hz")
 def status_50_printers(effort: Effort) -> Iterator[Figure]:
     """200 updates of 12 fields a second come in, 200 callbacks go out and are answered."""
-    seconds = effort.of(5, 2)
+    seconds = effort.of(5, 1)
     names = [f"p{number}" for number in range(50)]
     with folder() as home, remote(Ring, str(home), len(names)) as load, peers.router(home, names) as process:
         load("follow")

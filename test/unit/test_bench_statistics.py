@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
+from scripts.bench import report, rounds, statistics
+from scripts.bench.cases import Case, Curve, Figure, all_cases, at_least, at_most
+from scripts.bench.docs import BEGIN, END, tables
 
-from bench import report, rounds, statistics  # noqa: E402
-from bench.cases import Case, Curve, Figure, all_cases, at_least, at_most  # noqa: E402
-from bench.docs import BEGIN, END, tables  # noqa: E402
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_quantile_is_a_sample_that_was_taken() -> None:
