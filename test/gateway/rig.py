@@ -40,7 +40,8 @@ class Wire:
 
     async def more(self) -> bool:
         """Whether something came before the end."""
-        data = bytes(await self.stream.receive_some(65536))
+        with trio.fail_after(WITHIN_S):
+            data = bytes(await self.stream.receive_some(65536))
         self.seen += data
         self.buffer += data
         return bool(data)
