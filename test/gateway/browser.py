@@ -105,6 +105,15 @@ class Page:
             f"the page lacks {missing}; it shows {await self.text()!r}; {self.failed}, {self.exceptions}"
         )
 
+    async def until(self, script: str, wanted: Any) -> None:
+        """Wait until a JavaScript expression has this value."""
+        value: Any = None
+        with trio.move_on_after(SHOWN_WITHIN_S):
+            while (value := await self.evaluate(script)) != wanted:  # noqa: ASYNC110 - only the page knows
+                await trio.sleep(LOOK_AGAIN_S)
+            return
+        raise AssertionError(f"{value!r} where {wanted!r} was expected; {self.failed}, {self.exceptions}")
+
     async def picture(self, file: Path) -> None:
         """Save what the page looks like."""
         answer = await self.command("Page.captureScreenshot", format="png")

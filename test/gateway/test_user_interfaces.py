@@ -6,8 +6,11 @@ PICTURES set to a directory, what the pages look like is kept there. docs/web-ui
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,7 @@ import trio
 
 from test.gateway import browser as browsers
 from test.gateway.browser import Browser, Page
-from test.gateway.world import NAMES, World, moonraker_is_installed, world
+from test.gateway.world import NAMES, WITH_MOONRAKER, World, moonraker_is_installed, world
 
 pytestmark = [
     pytest.mark.skipif(browsers.program() is None, reason="there is no chromium (CHROMIUM names one)"),
@@ -40,9 +43,9 @@ def directory(ui: str) -> Path:
     return Path(os.environ[f"{ui.upper()}_DIR"])
 
 
-async def open_all(browser: Browser, addresses: Mapping[str, str]) -> dict[str, Page]:
+async def open_all(browser: Browser, addresses: Mapping[str, str], *, height: int = 900) -> dict[str, Page]:
     """Open every printer's page, all at the same time, each in its tab."""
-    pages = {name: await browser.tab() for name in addresses}
+    pages = {name: await browser.tab(height=height) for name in addresses}
     async with trio.open_nursery() as nursery:
         for name, page in pages.items():
             nursery.start_soon(page.go, addresses[name])
@@ -68,8 +71,8 @@ def asked_only_for_what_is_below(page: Page, address: str) -> None:
 
 
 def is_expected(failed: str) -> bool:
-    """Mainsail asks whether there are a theme and notes of the user's."""
-    return failed.startswith("404 ") and "/server/files/config/" in failed
+    """Mainsail asks whether there are a theme and notes of the user's, an older Fluidd for a key to show."""
+    return failed.startswith("404 ") and ("/server/files/config/" in failed or failed.endswith("/access/api_key"))
 
 
 async def keep_pictures(pages: Mapping[str, Page], title: str) -> None:
@@ -142,6 +145,72 @@ async def test_every_page_can_be_opened_directly_and_reloaded(ui: str) -> None:
                 assert path in await page.evaluate("location.href")
                 asked_only_for_what_is_below(page, base)
                 await page.close()
+
+
+COLOURS = {"main": "red", "afc": "lime", "led": "blue"}
+# A picture of one colour as JPEG, made by the browser; and which colour the camera's picture on a page has.
+PAINT = """(() => {
+  const canvas = Object.assign(document.createElement("canvas"), {width: 64, height: 48});
+  const context = canvas.getContext("2d");
+  context.fillStyle = "COLOUR";
+  context.fillRect(0, 0, 64, 48);
+  return canvas.toDataURL("image/jpeg", 0.9).split(",")[1];
+})()"""
+LOOK = """(() => {
+  const named = {"1,0,0": "red", "0,1,0": "lime", "0,0,1": "blue"};
+  const seen = [];
+  for (const picture of document.querySelectorAll("img, canvas")) {
+    if ((picture.naturalWidth ?? picture.width) !== 64) continue;
+    const canvas = Object.assign(document.createElement("canvas"), {width: 64, height: 48});
+    const context = canvas.getContext("2d");
+    context.drawImage(picture, 0, 0);
+    seen.push(named[[...context.getImageData(32, 24, 1, 1).data.slice(0, 3)].map((part) => Math.round(part / 255))]);
+  }
+  return seen;
+})()"""
+
+
+async def stream_pictures(picture: bytes, stream: trio.SocketStream) -> None:
+    """A camera, as mjpg-streamer speaks: answers any request with pictures for ever."""
+    part = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%b\r\n" % (len(picture), picture)
+    head = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace;boundary=frame\r\n\r\n"
+    with contextlib.suppress(trio.BrokenResourceError):
+        async with stream:
+            await stream.receive_some()
+            await stream.send_all(head)
+            while True:
+                await stream.send_all(part)
+                await trio.sleep(0.1)
+
+
+@pytest.mark.parametrize("ui", [pytest.param(ui, marks=needs(ui)) for ui in PAGES])
+async def test_each_page_shows_its_own_camera(ui: str) -> None:
+    """Two that Moonraker knows, shown by a worker of the UI's; one that the gateway's configuration names."""
+    async with trio.open_nursery() as nursery, browsers.browser() as browser:
+        painter = await browser.tab()
+        cameras = {}
+        for name, colour in COLOURS.items():
+            picture = base64.b64decode(await painter.evaluate(PAINT.replace("COLOUR", colour)))
+            serve = partial(trio.serve_tcp, partial(stream_pictures, picture), 0, host="127.0.0.1")
+            listener = (await nursery.start(serve))[0]
+            cameras[name] = f"http://127.0.0.1:{listener.socket.getsockname()[1]}/?action=stream"
+        async with world(ui, directory(ui), {"led": cameras["led"]}) as made:
+            for name in WITH_MOONRAKER:
+                webcam = {"name": "nozzle", "service": "mjpegstreamer", "stream_url": cameras[name]}
+                await made.ask(f"/printers/{name}/server/webcams/item", webcam)
+            for title, addresses in (
+                (f"{ui}-camera-prefix", below_prefix(made, ui)),
+                (f"{ui}-camera-origin", {name: f"{made.origin(name)}/" for name in NAMES}),
+            ):
+                pages = await open_all(browser, addresses, height=2500)  # so that the camera is in sight
+                for name, page in pages.items():
+                    await page.shows(f"Printer-{name}")
+                    await page.command("Page.bringToFront")  # Fluidd rests in a tab that nobody sees
+                    await page.until(LOOK, [COLOURS[name]])
+                await keep_pictures(pages, title)
+                for page in pages.values():
+                    await page.close()
+        nursery.cancel_scope.cancel()
 
 
 @needs("mainsail")

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -81,10 +81,11 @@ class World:
     def origin(self, name: str) -> str:
         return f"http://127.0.0.1:{self.own_ports[name]}"
 
-    async def start(self, ui: str, release: Path) -> None:
+    async def start(self, ui: str, release: Path, cameras: Mapping[str, str]) -> None:
         folder = self.fleet.folder
         config = f"[router]\nsock: {self.fleet.router_sock}\n"
         config += f"[gateway]\nlisten: 127.0.0.1:{self.port}\ndata: {folder}/gateway\n{ui}: {release}\n"
+        config += "".join(f"[camera {name} nozzle]\nurl: {url}\n" for name, url in cameras.items())
         for name in NAMES:
             await self.fleet.add(name, KLIPPY.format(name=name, upper=name.upper()))
             upstream = self._start_moonraker(name) if name in WITH_MOONRAKER else "none"
@@ -155,12 +156,12 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def world(ui: str, release: Path) -> AsyncIterator[World]:
-    """Everything runs, with a release of one UI, and every printer is ready."""
+async def world(ui: str, release: Path, cameras: Mapping[str, str] | None = None) -> AsyncIterator[World]:
+    """Everything runs, with a release of one UI, and every printer is ready. ``cameras``: printer to stream."""
     async with fleet(Backend()) as klippys:
         made = World(klippys)
         try:
-            await made.start(ui, release)
+            await made.start(ui, release, cameras or {})
             yield made
         finally:
             if os.environ.get("KEEP_FLEET"):
