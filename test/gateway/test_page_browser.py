@@ -35,7 +35,7 @@ async def until(page: Page, script: str) -> Any:
         while not (value := await page.evaluate(script)):  # noqa: ASYNC110 - another process
             await trio.sleep(0.05)
         return value
-    raise AssertionError(f"never true: {script}; errors: {page.errors}; the page shows {await page.text()!r}")
+    raise AssertionError(f"never true: {script}; errors: {page.exceptions}; the page shows {await page.text()!r}")
 
 
 async def press(page: Page, label: str) -> None:
@@ -86,7 +86,7 @@ async def test_the_dashboard_shows_printers_and_acts_only_when_it_is_confirmed()
             "[...document.querySelectorAll('button, a')].filter(e => !(e.ariaLabel || e.textContent.trim())).length"
         )
         assert await page.evaluate(unnamed) == 0
-        assert page.errors == []
+        assert page.exceptions == []
         elsewhere = [url for url in page.requests if not url.startswith((made.origin, "blob:"))]
         assert (elsewhere, page.sockets) == ([], [f"{made.origin.replace('http', 'ws')}/router/websocket"])
 
@@ -120,7 +120,7 @@ async def test_texts_of_printers_are_shown_as_text() -> None:
         await made.klippys["main"].run_gcode("M117 <img src=x onerror=alert(1)>")
         made.klippys["main"].invoke_shutdown("<b>it's</b> broken & burnt")
         await page.shows("<b>it's</b> broken & burnt")
-        assert page.errors == []
+        assert page.exceptions == []
 
 
 @contextlib.asynccontextmanager
