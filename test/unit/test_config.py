@@ -209,7 +209,7 @@ def normal(config: Config) -> Config:
     return Config(router=config.router, klippy=klippy)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(config=configs(), sign=st.sampled_from([": ", " = ", ":", "="]), cut=st.integers(0, 5))
 def test_what_was_written_is_what_is_read_in_either_writing_and_in_any_files(
     tmp_path: Path, config: Config, sign: str, cut: int

@@ -378,6 +378,28 @@ def test_changes_meanwhile_are_merged_and_one_that_was_undone_is_not_told() -> N
     assert subscription.take() == {}
 
 
+def test_followers_of_the_same_share_one_encoding_of_what_is_news_to_both() -> None:
+    following: Following[str] = Following()
+    first, second = (following.subscribe(caller, "A", {"print_stats": ["state"]}) for caller in ("led", "afc"))
+    made: list[Values] = []
+
+    def encode(values: Values) -> bytes:
+        made.append(dict(values))
+        return b"frame %d" % len(made)
+
+    assert first.take_encoded(encode) == b""  # before the first snapshot
+    following.snapshot(following.union(), {"print_stats": {"state": b'"standby"'}}, has_objects=True)
+    for each in (first, second):
+        each.take()
+    following.update({"print_stats": {"state": b'"printing"'}})
+    assert first.take_encoded(encode) == second.take_encoded(encode) == b"frame 1"
+    assert made == [{("print_stats", "state"): b'"printing"'}]
+    assert first.take_encoded(encode) == b""
+    following.update({"print_stats": {"state": b'"paused"'}})
+    following.update({"print_stats": {"state": b'"printing"'}})
+    assert first.take_encoded(encode) == b""  # undone meanwhile
+
+
 def test_a_printer_that_returns_is_told_in_full() -> None:
     following: Following[str] = Following()
     subscription = following.subscribe("led", "A", {"print_stats": ["state"]})
