@@ -162,6 +162,8 @@ def prepare(sock: socket.socket) -> None:
     for option, value in _KEEPALIVE:
         sock.setsockopt(socket.IPPROTO_TCP, option, value)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
+    # trio keeps 16 KiB unsent at most on sockets that it dials, which cuts an upload into small pieces.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 0)
 
 
 async def accepted(listener: socket.socket) -> AsyncGenerator[tuple[socket.socket, str], None]:

@@ -19,6 +19,7 @@ MODULES = (
     "scripts.bench.footprint",
     "scripts.bench.events",
     "scripts.bench.growth",
+    "scripts.bench.gateway",
 )
 
 
