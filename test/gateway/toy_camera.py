@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -89,11 +90,13 @@ class ToyCamera(Toy):
         """How many watch."""
         return len(self._watching)
 
-    async def give(self, picture: bytes) -> None:
-        """Send a picture to all who watch; there is at least one soon."""
-        await self.until(lambda: bool(self._watching))
+    async def give(self, picture: bytes, *, patient: bool = False) -> None:
+        """Send a picture to all who watch; there is at least one soon, unless ``patient``."""
+        if not patient:
+            await self.until(lambda: bool(self._watching))
         for wire in list(self._watching):
-            await wire.send(self.dialect.part(picture))
+            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await wire.send(self.dialect.part(picture))
 
     async def hang_up(self) -> None:
         """Close every stream."""

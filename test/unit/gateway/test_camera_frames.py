@@ -87,3 +87,8 @@ def test_the_end_of_one_message_and_the_begin_of_the_next_are_told_apart() -> No
     server = Connection(ConnectionType.SERVER)
     data = server.send(TextMessage("xxMA")) + server.send(TextMessage("RKxx"))
     assert rewriter().feed(data) == data
+
+
+def test_a_binary_message_is_never_looked_into() -> None:
+    data = Connection(ConnectionType.SERVER).send(BytesMessage(b"xMARKx"))
+    assert rewriter().feed(data) == data
