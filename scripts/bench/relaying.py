@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,16 +16,24 @@ from scripts.bench.statistics import quantile
 
 # A printer's macros do not call in a tight loop; and what is left to do after one script is done by then.
 PAUSE_S = 0.0003
+# A macro that calls second after second is suspended as a loop; so there is a second without a call between rounds.
+QUIET_S = 2.0
 
 
 @case("gcode-latency", "G-code from A to B, latency")
 def gcode_latency(effort: Effort) -> Iterator[Figure]:
     """From A's send to B's receive, one script at a time."""
-    count = effort.of(800, 300)  # within a second, or the router would take it for a loop
+    count = effort.of(800, 300)
 
     def measure(pair: Remote, parses: bool) -> Callable[[], tuple[float, float]]:
+        quiet_from = 0.0
+
         def measured() -> tuple[float, float]:
+            nonlocal quiet_from
+            if parses:
+                time.sleep(max(0.0, quiet_from + QUIET_S - time.monotonic()))
             samples = pair("latency", count, PAUSE_S, parses)
+            quiet_from = time.monotonic()
             return quantile(samples, 0.5) * 1e6, quantile(samples, 0.99) * 1e6
 
         return measured
@@ -69,18 +78,22 @@ def gcode_throughput(effort: Effort) -> Iterator[Figure]:
             measure(*stack.enter_context(peers.pair_on_script(home / "b", "bare_relay.py")), False),
             measure(*stack.enter_context(peers.pair_on_script(home / "m", "bare_relay.py", "batch")), False),
             measure(*stack.enter_context(peers.pair_on_script(home / "y", "asyncio_relay.py")), True),
+            measure(*stack.enter_context(peers.pair_on_script(home / "q", "asyncio_relay.py", "queue")), True),
             measure(_bypass(stack, home), None, False),
         )
     rates = [[each[0] for each in of] for of in results]
     cpu = [[each[1] for each in of] for of in results]
-    router, bare, batched, streams, load = rates
+    router, bare, batched, streams, queued, load = rates
     yield Figure("router", "scripts/s", router)
     yield Figure("bare loop: recv, decode, encode, send", "scripts/s", bare)
     yield Figure("bare loop, one send per recv", "scripts/s", batched, note="no aim: it batches without a queue")
     yield Figure("asyncio streams with json", "scripts/s", streams)
+    yield Figure("the same with a queue, four under way", "scripts/s", queued, note="bounded as the router is")
     yield Figure("router ÷ bare loop", "×", ratios(router, bare), at_least(0.4))
     yield Figure("router ÷ asyncio", "×", ratios(router, streams), at_least(3))
-    for name, of in zip(("router", "bare loop", "bare loop, one send per recv", "asyncio"), cpu, strict=False):
+    yield Figure("router ÷ asyncio with a queue", "×", ratios(router, queued))
+    names = ("router", "bare loop", "bare loop, one send per recv", "asyncio", "asyncio with a queue")
+    for name, of in zip(names, cpu, strict=False):
         yield Figure(f"CPU per script, {name}", "µs", of)
     yield Figure("the load itself", "scripts/s", load, note="A and B joined directly")
 
