@@ -42,6 +42,11 @@ class Breaks:
     def count(self) -> int:
         return sum(map(len, self._starts.values()))
 
+    def end_of_next(self, printer: str, after: float) -> float:
+        """When the first break that ends after this time is over; infinity if there is none."""
+        index = bisect.bisect_left(self._ends[printer], after)
+        return self._ends[printer][index] if index < len(self._ends[printer]) else math.inf
+
     def overlap(self, printer: str, since: float, until: float) -> bool:
         """Whether the printer was out of reach at any time from ``since`` to ``until``."""
         begun = bisect.bisect_right(self._starts[printer], until)  # breaks that begin by then

@@ -14,8 +14,8 @@ from enum import Enum
 
 from scripts.soak.breaks import Breaks, Witnesses
 
-# What is read from a printer's log is dated when it is read, and a callback takes a moment on its way.
-SLACK_S = 1.0
+# How long an answer may be on its way from a printer to the queue of the macro that asked, on a busy machine.
+ANSWER_WITHIN_S = 1.0
 # Of each kind of complaint so many are told in full.
 DETAILED = 5
 
@@ -187,9 +187,7 @@ class Jobs:
             if missing <= 0:
                 continue
             excused = sum(
-                self.breaks.overlap(
-                    printer, event.sent_at - SLACK_S, witnesses.first(printer, event.answered_at) + SLACK_S
-                )
+                self.breaks.overlap(printer, event.sent_at, witnesses.first(printer, event.answered_at))
                 for printer, label in self.handlers[event.name]
                 if (number, printer, label) not in self._seen_heard
             )
@@ -282,9 +280,14 @@ class Jobs:
 
     def _caller_was_away(self, script: Script, witnesses: Witnesses) -> bool:
         """Whether the word of a script's failure may have found its caller out of reach."""
-        decided_at = witnesses.first(script.printer, script.sent_at) + SLACK_S
-        told_at = witnesses.first(script.caller, decided_at)
-        return self.breaks.overlap(script.caller, script.sent_at - SLACK_S, told_at + SLACK_S)
+        # Its turn came before that of a later script; or it was lost with a break of its printer, which ends with a new
+        # connection. The answer is on its way a little longer than the line in the printer's log.
+        decided_at = min(
+            witnesses.first(script.printer, script.sent_at), self.breaks.end_of_next(script.printer, script.sent_at)
+        )
+        return self.breaks.overlap(
+            script.caller, script.sent_at, witnesses.first(script.caller, decided_at + ANSWER_WITHIN_S)
+        )
 
     def _complain(self, what: str, numbers: Iterable[int]) -> int:
         """Count them; the first ones are told with all that is known of them."""

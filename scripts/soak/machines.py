@@ -197,6 +197,14 @@ class Machine:
             return True
         return False
 
+    async def greeted(self, within_s: float) -> bool:
+        """Wait until its ROUTER_ON_READY was run; whether it was."""
+        with trio.move_on_after(within_s):
+            while self._books.breaks.is_open(self.name):  # noqa: ASYNC110 - told by the log
+                await trio.sleep(LOOK_EVERY_S)
+            return True
+        return False
+
     # -- G-code --------------------------------------------------------------------------------------------------
 
     async def gcode(self, script: str, within_s: float = 10.0) -> bool:

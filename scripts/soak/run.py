@@ -55,6 +55,7 @@ class Soak:
                 seed,
                 speed=0 if options.klipper else options.speed,
                 reads_quotes=backend.reads_quotes,
+                spared=machine is self.machines[-1],
             )
             for machine in self.machines
         ]
@@ -116,8 +117,8 @@ class Soak:
         await self.router_troubles.end_again_and_again(every_s, times)
         self.course.start = await self.router.measure()
         while True:
-            if self.router.up:
-                self.course.rss_kb.append((trio.current_time(), self.router.rss_kb()))
+            if self.router.up and (rss_kb := self.router.rss_kb()) is not None:
+                self.course.rss_kb.append((trio.current_time(), rss_kb))
             await trio.sleep(MEASURE_EVERY_S)
 
     async def _settle(self) -> None:
@@ -191,6 +192,7 @@ def main() -> int:
         options.seed = str(time.time_ns() % 1_000_000)
     folder = Path(tempfile.mkdtemp(prefix="soak"))
     soak = Soak(options, folder)
+    keep = True  # also when it fails in a way that nobody thought of
     try:
         trio.run(soak.run)
         setting: dict[str, object] = {
@@ -201,11 +203,11 @@ def main() -> int:
             "reload": options.reload,
         }
         code = report.report(soak.books, soak.course, soak.router.log, setting, options.json)
-        options.keep = options.keep or code != 0
+        keep = options.keep or code != 0
         return code
     finally:
         soak.end_at_once()
-        if options.keep:
+        if keep:
             print("kept:", folder)
         else:
             shutil.rmtree(folder)

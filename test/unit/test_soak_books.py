@@ -180,6 +180,17 @@ def test_a_caller_that_was_away_only_after_others_were_served_excuses_nothing() 
     assert wrong(books) == {"lost without a word": 1}
 
 
+def test_a_script_is_decided_by_the_end_of_its_printers_break() -> None:
+    books = Books()
+    books.breaks.begins("b", 9.0)
+    flood(books, at=10.0)
+    books.breaks.ends("b", 11.0)
+    done_and_run(books, "a", at=13.0)
+    books.breaks.begins("a", 20.0)
+    books.breaks.ends("a", 30.0)
+    assert wrong(books) == {"lost without a word": 1}
+
+
 # -- events -------------------------------------------------------------------------------------------------------
 
 
@@ -381,6 +392,7 @@ def test_breaks_overlap_exactly_the_times_from_begin_to_end() -> None:
         assert breaks.overlap("a", since, until) is expected
     assert breaks.overlap("a", 100, math.inf)
     assert not breaks.overlap("b", 0, math.inf)
+    assert [breaks.end_of_next("a", after) for after in (0, 2, 2.1)] == [2.0, 2.0, math.inf]
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20))), st.integers(0, 20))
