@@ -100,6 +100,7 @@ class Printer(Generic[Caller]):
         self._hooks: dict[tuple[str, str], Job] = {}
         self._pumping = self._pump_again = False
         self._nursery: trio.Nursery | None = None
+        self._ended = False
         self._link_scope = trio.CancelScope()
 
     # -- what the router asks of it ------------------------------------------------------------------------------
@@ -198,7 +199,7 @@ class Printer(Generic[Caller]):
         """Connect, serve the connection, and begin again when it is lost; for ever."""
         delay_s = REDIAL_MIN_S
         async with trio.open_nursery() as self._nursery:
-            while True:
+            while not self._ended:  # it may be removed before this task has begun
                 dialled_at = trio.current_time()
                 was_connected, why = await self._link_once()
                 if was_connected and trio.current_time() - dialled_at > SETTLED_AFTER_S:
@@ -223,6 +224,7 @@ class Printer(Generic[Caller]):
             self._lose_link(lost, why)
         self.state = printer_state.lost(self.state, why)[0]
         self.scripts.close(lost)
+        self._ended = True
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 
