@@ -108,8 +108,8 @@ def _sides() -> Iterator[Sides]:
         text = Path(command[-1]).read_text() + GATEWAY.format(port=port, **common) + cameras + flat_out
         Path(command[-1]).write_text(text)
         router = stack.enter_context(measured(command, home / "router.log"))
-        for process, number in ((proxy, peer), (router, port)):
-            until(lambda process=process, number=number: _answers(process, number), "an answer through the gateway")
+        until(lambda: _answers(proxy, peer), "an answer through nginx")
+        until(lambda: _answers(router, port), "an answer through the gateway")
         yield Sides(router, proxy, port, peer, clients)
 
 

@@ -12,6 +12,7 @@ import selectors
 import socket
 import threading
 import time
+from typing import cast
 
 PIECE_BYTES = 1 << 20
 FRAME_BYTES = 50_000
@@ -121,8 +122,7 @@ class Clients(_Load):
         count, begun = 0, time.perf_counter()
         while (now := time.perf_counter()) - begun < seconds:
             for ready, _ in selector.select(1):
-                sock = ready.fileobj
-                assert isinstance(sock, socket.socket)
+                sock = cast(socket.socket, ready.fileobj)
                 left[sock] -= len(sock.recv(65536))
                 if left[sock] <= 0:
                     left[sock] = len(MESSAGE)
@@ -145,8 +145,7 @@ class Clients(_Load):
         total, begun = 0, time.perf_counter()
         while selector.get_map() and time.perf_counter() - begun < seconds:
             for ready, _ in selector.select(1):
-                sock = ready.fileobj
-                assert isinstance(sock, socket.socket)
+                sock = cast(socket.socket, ready.fileobj)
                 got = sock.recv_into(buffer)
                 total += got
                 if not got:

@@ -68,11 +68,10 @@ async def shows_a_camera(tab: Page, width: int) -> None:
 @pytest.mark.parametrize("service", ["mjpegstreamer", "mjpegstreamer-adaptive"])
 @pytest.mark.parametrize("ui", [pytest.param(ui, marks=needs(ui)) for ui in ("mainsail", "fluidd")])
 async def test_each_page_shows_the_camera_of_its_printer(ui: str, service: str) -> None:
-    release = directory(ui)
     async with (
         ToyCamera().running() as main,
         ToyCamera().running() as afc,
-        world(release if ui == "mainsail" else None, release if ui == "fluidd" else None) as made,
+        world(ui, directory(ui)) as made,
         browsers.browser() as browser,
         trio.open_nursery() as nursery,
     ):
