@@ -48,6 +48,10 @@ class Length:
         return size_bytes
 
 
+NOTHING = Length(0)
+"""No body: complete from the start, so that all may share it."""
+
+
 class UntilClose:
     """All that comes; the end of the connection is the end of the body, so it is never known to be complete."""
 
@@ -118,13 +122,15 @@ class Chunks:
 
 
 def of_request(head: RequestHead) -> Framing:
+    if not head.content_length and not head.chunked:
+        return NOTHING
     return Chunks() if head.chunked else Length(head.content_length or 0)
 
 
 def of_response(head: ResponseHead, method: bytes) -> Framing:
     """RFC 9112 6.3: some responses have no body whatever their head says."""
     if method == b"HEAD" or head.status in (204, 304) or head.status < 200:
-        return Length(0)
+        return NOTHING
     if head.chunked:
         return Chunks()
     return UntilClose() if head.content_length is None else Length(head.content_length)

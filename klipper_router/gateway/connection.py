@@ -84,7 +84,7 @@ class Connection:
         self.keep_alive = True
         self.status = 0
         """Of the response that was begun; 0: none yet."""
-        self.body: Framing = body.Length(0)
+        self.body: Framing = body.NOTHING
         self.on_tick: Callable[[float], None] | None = None
         self._buffer = b""
 

@@ -145,19 +145,25 @@ class ResponseHead:
 
 
 class _Target:
-    """What httptools calls back."""
+    """What httptools calls back. ``special``: every value of those fields that mean something to us."""
 
-    __slots__ = ("fields", "url")
+    __slots__ = ("_names", "fields", "special", "url")
 
-    def __init__(self) -> None:
+    def __init__(self, names: frozenset[bytes]) -> None:
         self.url = b""
         self.fields: list[tuple[bytes, bytes, bytes]] = []
+        self.special: dict[bytes, list[bytes]] = {}
+        self._names = names
 
     def on_url(self, part: bytes) -> None:
         self.url += part
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.fields.append((name.lower(), name, value.strip(b" \t")))
+        lower = name.lower()
+        value = value.strip(b" \t")
+        self.fields.append((lower, name, value))
+        if lower in self._names:
+            self.special.setdefault(lower, []).append(value)
 
 
 def request(head: bytes) -> RequestHead:
@@ -169,7 +175,7 @@ def request(head: bytes) -> RequestHead:
 def _request(head: bytes) -> RequestHead:
     if not _REQUEST.fullmatch(head):
         raise BadHead(400, "the head of the request is malformed")
-    target = _Target()
+    target = _Target(_OF_REQUESTS)
     parser = httptools.HttpRequestParser(target)
     try:
         parser.feed_data(head)
@@ -183,7 +189,9 @@ def _request(head: bytes) -> RequestHead:
     made.method = parser.get_method()
     made.fields = target.fields
     made.http11 = parser.get_http_version() == "1.1"
-    special = made.special = _special(target.fields, _OF_REQUESTS)
+    if len(target.fields) > MAX_FIELDS:
+        raise BadHead(431, f"more than {MAX_FIELDS} header fields")
+    special = made.special = target.special
     _frame(made, special)
     made.host = _host(special)
     _set_target(made, target.url)
@@ -206,7 +214,7 @@ def response(head: bytes) -> ResponseHead:
     """Read a response's head, its empty line included. Raises BadHead."""
     if not _RESPONSE.fullmatch(head):
         raise BadHead(502, "the head of the response is malformed")
-    target = _Target()
+    target = _Target(_FRAMING)
     parser = httptools.HttpResponseParser(target)
     try:
         parser.feed_data(head)
@@ -220,21 +228,10 @@ def response(head: bytes) -> ResponseHead:
     made.fields = target.fields
     made.http11 = parser.get_http_version() == "1.1"
     try:
-        _frame(made, _special(target.fields, _FRAMING))
+        _frame(made, target.special)
     except BadHead as bad:
         raise BadHead(502, f"response: {bad}") from None
     return made
-
-
-def _special(fields: list[tuple[bytes, bytes, bytes]], names: frozenset[bytes]) -> dict[bytes, list[bytes]]:
-    """The values of the fields that mean something to us."""
-    if len(fields) > MAX_FIELDS:
-        raise BadHead(431, f"more than {MAX_FIELDS} header fields")
-    found: dict[bytes, list[bytes]] = {}
-    for lower, _, value in fields:
-        if lower in names:
-            found.setdefault(lower, []).append(value)
-    return found
 
 
 def _frame(made: RequestHead | ResponseHead, special: dict[bytes, list[bytes]]) -> None:
