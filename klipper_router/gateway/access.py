@@ -83,7 +83,7 @@ class Access:
         self.trusts = functools.lru_cache(MAX_REMEMBERED)(self._trusts)
         self.knows_host = functools.lru_cache(MAX_REMEMBERED)(self._knows_host)
         self._plain_client = functools.lru_cache(MAX_REMEMBERED)(self._make_plain_client)
-        self._is_proxy = functools.lru_cache(MAX_REMEMBERED)(lambda ip: _within(ip, trusted_proxies))
+        self.is_proxy = functools.lru_cache(MAX_REMEMBERED)(lambda ip: _within(ip, trusted_proxies))
 
     # -- hosts -----------------------------------------------------------------------------------------------------
 
@@ -105,7 +105,7 @@ class Access:
     def client(self, ip: str, special: Special, *, tls: bool) -> Client:
         """Who is behind a connection from ``ip``."""
         told = special.get(b"x-real-ip") or special.get(b"x-forwarded-for") or special.get(b"forwarded")
-        if self._is_proxy(ip):
+        if self.is_proxy(ip):
             return self._behind_proxy(ip, special, tls=tls)
         if told and _is_loopback(ip):
             # A proxy on this machine that nobody told us of. To take its clients for local ones would trust them all.
@@ -150,7 +150,7 @@ class Access:
             literal = canonical_ip(hop)
             if literal is None:
                 return UNKNOWN_IP
-            if not self._is_proxy(literal):
+            if not self.is_proxy(literal):
                 return literal
         return canonical_ip(hops[0]) or UNKNOWN_IP
 

@@ -264,6 +264,7 @@ async def _serve_http(
             max_connections=section.max_connections,
             max_connections_per_client=section.max_connections_per_client,
             access_log=section.access_log,
+            speaks_for_many=access.is_proxy,
         )
         server.on_sweep.append(gateway.sweep)
 

@@ -57,8 +57,11 @@ class Server:
         max_connections: int = 512,
         max_connections_per_client: int = 128,
         access_log: bool = False,
+        speaks_for_many: Callable[[str], bool] = lambda ip: False,
     ) -> None:
+        """``speaks_for_many``: addresses of proxies, which are no single client."""
         self._dispatch = dispatch
+        self._speaks_for_many = speaks_for_many
         self._max_connections = max_connections
         self._max_connections_per_client = max_connections_per_client
         self._access_log = access_log
@@ -108,10 +111,11 @@ class Server:
         if len(self.connections) >= self._max_connections:
             log.warning("%s: refused, there are %d connections already", connection.ip, len(self.connections))
             return False
-        local = connection.ip in ("127.0.0.1", "::1")
-        if not local and self._per_client[connection.ip] >= self._max_connections_per_client:
-            log.warning("%s: refused, it has %d connections", connection.ip, self._per_client[connection.ip])
-            return False
+        ip = connection.ip
+        if self._per_client[ip] >= self._max_connections_per_client:
+            if ip not in ("127.0.0.1", "::1") and not self._speaks_for_many(ip):
+                log.warning("%s: refused, it has %d connections", ip, self._per_client[ip])
+                return False
         self.connections.add(connection)
         self._per_client[connection.ip] += 1
         return True

@@ -237,10 +237,10 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True):
     0700 if missing. None: nothing is kept."""
 
     max_connections: int = 512
-    """Connections of all clients; one more is refused."""
+    """Connections of all clients; one more is closed at once."""
 
     max_connections_per_client: int = 128
-    """Connections of one IP address that is not loopback; one more is refused with 429."""
+    """Connections of one IP address that is neither loopback nor a trusted proxy; one more is closed at once."""
 
     access_log: bool = False
     """Log every request, at level INFO; tokens and keys are never part of it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -22,7 +23,7 @@ from wsproto.events import (
 )
 from wsproto.events import Request as Handshake
 
-from test.gateway.rig import WITHIN_S, Echo, Rig, fields_of, running
+from test.gateway.rig import WITHIN_S, Echo, Rig, Wire, fields_of, running
 
 CONFIG = """
 [gateway]
@@ -275,6 +276,22 @@ async def test_one_connection_too_many_is_closed(tmp_path: Path, echo: Echo) -> 
             assert await third.rest() == b""
         await first.send(f"GET /x HTTP/1.1\r\nHost: {rig.host}\r\n\r\n".encode())
         assert (await first.message())[0].startswith(b"HTTP/1.1 200 ")
+
+
+async def test_one_client_may_not_take_all_connections(tmp_path: Path, echo: Echo) -> None:
+    text = CONFIG.replace("data: data", "max_connections_per_client: 1")
+    async with running(tmp_path, text, echo) as rig, contextlib.AsyncExitStack() as stack:
+        answered = []
+        for source in ("127.0.0.2", "127.0.0.2", "127.0.0.3", "127.0.0.1", "127.0.0.1"):
+            sock = trio.socket.socket()
+            await sock.bind((source, 0))
+            await sock.connect(("127.0.0.1", rig.port))
+            wire = Wire(await stack.enter_async_context(trio.SocketStream(sock)))
+            with contextlib.suppress(trio.BrokenResourceError, EOFError):
+                await wire.send(f"GET /open HTTP/1.1\r\nHost: {rig.host}\r\n\r\n".encode())
+                await wire.message()
+            answered.append(bool(wire.seen))
+        assert answered == [True, False, True, True, True]
 
 
 # -- WebSockets ------------------------------------------------------------------------------------------------------

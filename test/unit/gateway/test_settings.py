@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from klipper_router import config
 from klipper_router.errors import ConfigError
-from klipper_router.gateway.settings import Address, Addresses, Destination, HostNames, Moonraker, Networks, Upstream
+from klipper_router.gateway.settings import (
+    Address,
+    Addresses,
+    CameraSection,
+    Destination,
+    ForwardSection,
+    GatewaySection,
+    HostNames,
+    KlippyOptions,
+    Moonraker,
+    Networks,
+    Upstream,
+)
 
 
 def load(tmp_path: Path, text: str) -> config.Config:
@@ -144,3 +158,19 @@ def test_yaml_says_the_same(tmp_path: Path) -> None:
     assert loaded.gateway is not None
     assert ([address.port for address in loaded.gateway.listen], loaded.gateway.access_log) == ([1, 2], True)
     assert loaded.klippy["main"].origin == (Address("127.0.0.1", 7181),)
+
+
+PAGE = Path(__file__).parents[3] / "docs" / "gateway.md"
+
+
+@pytest.mark.parametrize("example", re.findall(r"^```\n(\[.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE))
+def test_the_examples_of_the_documentation_are_right(tmp_path: Path, example: str) -> None:
+    assert load(tmp_path, example).klippy
+
+
+@pytest.mark.parametrize("section", [GatewaySection, CameraSection, ForwardSection, KlippyOptions])
+def test_every_option_is_documented(section: type[msgspec.Struct]) -> None:
+    options = re.findall(
+        r"`(\w+)`", "".join(line.split("|")[1] for line in PAGE.read_text().splitlines() if "|" in line)
+    )
+    assert {field.name for field in msgspec.structs.fields(section)} <= set(options)
