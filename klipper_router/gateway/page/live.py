@@ -79,7 +79,7 @@ class _Card:
             "connected": printer.state.connected,
             "ready": printer.state.announced,
             "queue": len(printer.scripts),
-            "subscriptions": sum(each.caller.name != NAME for each in printer.feed.following),
+            "subscriptions": sum(each.caller.group != GROUP for each in printer.feed.following),
         }
 
 
