@@ -1,11 +1,13 @@
 """What a router's socket answers to `klipper-router call`: the command line reads it from whatever listens there.
 
-Invariant: a result, or CallError or ProtocolError; the same however the stream is cut.
+Invariant: the result or the error (as CallError) of the first answer in the stream, or ProtocolError; the same however
+the stream is cut.
 Input: the first byte is how large the pieces are; the rest is the stream.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,7 +28,27 @@ WORDS = (
 def one_input(data: bytes) -> None:
     size, stream = max(1, data[0] if data else 1), data[1:]
     pieces = [stream[begin : begin + size] for begin in range(0, len(stream), size)]
-    assert repr(outcome(iter(pieces))) == repr(outcome(iter([stream])))
+    seen = outcome(iter(pieces))
+    assert repr(seen) == repr(outcome(iter([stream])))
+    first = first_answer(stream)
+    if isinstance(first, str):
+        assert seen == (CallError, first)
+    elif first is None:
+        assert isinstance(seen, tuple)
+        assert seen[0] is ProtocolError
+
+
+def first_answer(stream: bytes) -> Any:
+    """The message of the error that comes first, None if the stream holds no answer; anything else where unsure."""
+    for frame in stream.split(b"\x03")[:-1]:
+        try:
+            message = json.loads(frame)
+            if isinstance(message["error"]["message"], str) and frame.isascii() and b"\\u" not in frame:
+                return message["error"]["message"]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            pass
+        return 0
+    return None
 
 
 def outcome(pieces: Iterator[bytes]) -> Any:

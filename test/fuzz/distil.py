@@ -2,7 +2,7 @@
 
     python -m test.fuzz.distil TARGET FOLDER…      from these folders and what is committed already
 
-Inputs whose name does not begin with ``seed`` are findings of the past, and stay.
+Inputs whose name does not begin with ``seed`` stay: typical ones, and findings of the past.
 """
 
 from __future__ import annotations
