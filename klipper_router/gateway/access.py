@@ -1,4 +1,4 @@
-"""Who may do what: known hosts, real addresses behind proxies, foreign web pages, trusted clients, keys and tokens.
+"""Who may do what: known hosts, real addresses behind proxies, foreign web pages, trusted clients; and `keys`.
 
 No socket and no clock of its own (`now` is handed in), one object for the whole gateway. Printers with a Moonraker
 of their own keep Moonraker's rules, which see the real address by X-Real-IP; for everything that the gateway answers
@@ -7,22 +7,16 @@ itself the rules are Moonraker's too (components/authorization.py): trusted_clie
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import hmac
 import ipaddress
 import logging
-import os
 import re
-import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import NamedTuple
 
-from klipper_router.errors import ConfigError
 from klipper_router.gateway.http import HttpError, Peer
+from klipper_router.gateway.keys import Keys
 from klipper_router.gateway.settings import Networks, Origins
 
 log = logging.getLogger("klipper_router.gateway.access")
@@ -31,10 +25,6 @@ log = logging.getLogger("klipper_router.gateway.access")
 # without a valid X-Real-IP for the gateway, which it does trust.
 UNKNOWN_IP = "192.0.2.1"
 
-TOKEN_S = 5.0  # as Moonraker's
-MAX_TOKENS = 1000
-MAX_FAILURES = 10
-FAILURES_FORGOTTEN_S = 60.0
 MAX_REMEMBERED = 1024
 
 _NOBODY = Networks()
@@ -55,7 +45,7 @@ class Client(NamedTuple):
     """X-Forwarded-For for an upstream: complete, the peer of our own connection included."""
 
 
-class Access:
+class Access(Keys):
     """The rules of one ``[gateway]`` section."""
 
     def __init__(
@@ -69,16 +59,12 @@ class Access:
         save_api_key: Callable[[str], None] | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__(api_key=api_key, save_api_key=save_api_key, now=now)
         self._host_names = frozenset(name for name in hosts if not name.startswith("*."))
         self._host_endings = tuple(name[1:] for name in hosts if name.startswith("*."))
         self._trusted_clients = trusted_clients
         self._trusted_proxies = trusted_proxies
         self._cors = [re.compile(_pattern(origin)) for origin in cors_domains]
-        self._api_key = api_key
-        self._save_api_key = save_api_key
-        self._now = now
-        self._tokens: OrderedDict[str, tuple[str, float]] = OrderedDict()
-        self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self._warned = False
         self.trusts = functools.lru_cache(MAX_REMEMBERED)(self._trusts)
         self.knows_host = functools.lru_cache(MAX_REMEMBERED)(self._knows_host)
@@ -179,83 +165,6 @@ class Access:
             return theirs != own and not self.allows_origin(origin)
         return special.get(b"sec-fetch-site") == [b"cross-site"]
 
-    # -- keys and tokens -------------------------------------------------------------------------------------------
-
-    def authorized(self, peer: Peer, api_key: str | None, token: str | None) -> bool:
-        """Whether a client is trusted, or brings the API key or a oneshot token of its own.
-
-        Raises HttpError (429) for a client that has brought too many wrong ones.
-        """
-        if peer.trusted:
-            return True
-        if api_key is None and token is None:
-            return False
-        self._check_failures(peer.ip)
-        if api_key is not None and self.check_api_key(api_key):
-            return True
-        if token is not None and self._redeem(token, peer.ip):
-            return True
-        self._failed(peer.ip)
-        return False
-
-    def check_api_key(self, api_key: str) -> bool:
-        """Whether this is the key. Says so in a time that does not depend on how near it is."""
-        return self._api_key is not None and hmac.compare_digest(api_key.encode(), self._api_key.encode())
-
-    def api_key(self) -> str | None:
-        """The key: for answers to clients that are authorized, only. None: there is none, `data` is not configured."""
-        return self._api_key
-
-    def new_api_key(self) -> str | None:
-        """Replace the key; the old one is worth nothing from now on. Raises OSError."""
-        if self._api_key is None:
-            return None
-        key = secrets.token_hex(16)
-        if self._save_api_key:
-            self._save_api_key(key)
-        self._api_key = key
-        return key
-
-    def oneshot_token(self, ip: str) -> str:
-        """A token that authorizes one request of this address within `TOKEN_S`; 32 characters, as Moonraker's."""
-        while len(self._tokens) >= MAX_TOKENS:
-            self._tokens.popitem(last=False)
-        token = secrets.token_hex(16)
-        self._tokens[token] = (ip, self._now() + TOKEN_S)
-        return token
-
-    def _redeem(self, token: str, ip: str) -> bool:
-        owner, until = self._tokens.pop(token, ("", 0.0))
-        return owner == ip and self._now() <= until
-
-    def info(self, peer: Peer) -> dict[str, object]:
-        """The answer of Moonraker's ``/access/info``."""
-        return {
-            "default_source": "moonraker",
-            "available_sources": ["moonraker"],
-            "login_required": False,
-            "trusted": peer.trusted,
-        }
-
-    def _check_failures(self, ip: str) -> None:
-        count, since = self._failures.get(ip, (0, 0.0))
-        if count >= MAX_FAILURES:
-            wait_s = since + FAILURES_FORGOTTEN_S - self._now()
-            if wait_s > 0:
-                raise HttpError(429, "too many wrong keys or tokens", headers=[("retry-after", str(int(wait_s) + 1))])
-            del self._failures[ip]
-
-    def _failed(self, ip: str) -> None:
-        now = self._now()
-        count, since = self._failures.pop(ip, (0, now))
-        if now - since > FAILURES_FORGOTTEN_S:
-            count = 0
-        self._failures[ip] = (count + 1, now)
-        if count + 1 == MAX_FAILURES:
-            log.warning("%s: %d wrong keys or tokens, refused for %g s", ip, MAX_FAILURES, FAILURES_FORGOTTEN_S)
-        while len(self._failures) > MAX_REMEMBERED:
-            self._failures.popitem(last=False)
-
 
 @functools.lru_cache(MAX_REMEMBERED)
 def canonical_ip(text: str) -> str | None:
@@ -280,36 +189,6 @@ def host_name(host: bytes) -> str:
     if text.startswith("["):
         return text.partition("]")[0][1:]
     return text.partition(":")[0].rstrip(".")
-
-
-def load_api_key(file: Path) -> str:
-    """Read the API key, or make one, in a file of mode 0600. Raises ConfigError."""
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            key = file.read_text(encoding="ascii").strip()
-            if len(key) < 16 or not key.isalnum():
-                raise ConfigError(f"{file} holds no API key: remove it, and one is made")
-            if file.stat().st_mode & 0o077:
-                log.warning("%s can be read by other users: its mode should be 0600", file)
-            return key
-        key = secrets.token_hex(16)
-        save_api_key(file, key)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"[gateway] api_key_file {file}: {error}") from None
-    return key
-
-
-def save_api_key(file: Path, key: str) -> None:
-    """Replace the file in one step. Raises OSError."""
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new = file.with_name(f"{file.name}.new")
-    new.unlink(missing_ok=True)
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(fd, "w", encoding="ascii") as stream:
-        stream.write(f"{key}\n")
-        stream.flush()
-        os.fsync(fd)
-    new.replace(file)
 
 
 @functools.lru_cache(MAX_REMEMBERED)

@@ -21,7 +21,7 @@ import trio
 from klipper_router.config import Config
 from klipper_router.errors import ConfigError
 from klipper_router.gateway import forward, local, routes, self_test
-from klipper_router.gateway.access import Access, Client, host_name, load_api_key, save_api_key
+from klipper_router.gateway.access import Access, Client, host_name
 from klipper_router.gateway.cameras import passthrough
 from klipper_router.gateway.cameras.site import CameraSite
 from klipper_router.gateway.cameras.site import check as check_cameras
@@ -29,6 +29,7 @@ from klipper_router.gateway.connection import Connection
 from klipper_router.gateway.forward import Forward
 from klipper_router.gateway.heads import RequestHead
 from klipper_router.gateway.http import HttpError, HttpResponse, Rewriters, Site
+from klipper_router.gateway.keys import load_api_key, save_api_key
 from klipper_router.gateway.moonraker.printers import Moonrakers
 from klipper_router.gateway.page import extras
 from klipper_router.gateway.page.inventory import Inventory

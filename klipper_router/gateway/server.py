@@ -94,6 +94,7 @@ class Server:
                     return
                 with connection.scope:
                     transport.prepare(sock)
+                    transport.drop_if_unread(sock)
                     if listener.tls:
                         connection.open(await transport.server_tls(sock, listener.tls))
                     else:
@@ -112,10 +113,10 @@ class Server:
             log.warning("%s: refused, there are %d connections already", connection.ip, len(self.connections))
             return False
         ip = connection.ip
-        if self._per_client[ip] >= self._max_connections_per_client:
-            if ip not in ("127.0.0.1", "::1") and not self._speaks_for_many(ip):
-                log.warning("%s: refused, it has %d connections", ip, self._per_client[ip])
-                return False
+        one_client = ip not in ("127.0.0.1", "::1") and not self._speaks_for_many(ip)
+        if one_client and self._per_client[ip] >= self._max_connections_per_client:
+            log.warning("%s: refused, it has %d connections", ip, self._per_client[ip])
+            return False
         self.connections.add(connection)
         self._per_client[connection.ip] += 1
         return True

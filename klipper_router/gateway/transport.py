@@ -26,7 +26,8 @@ RECEIVE_BULK_BYTES = 256 * 1024
 
 # A peer that lost its power is noticed after a minute, though nothing is read from it or it reads nothing.
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
-_UNACKNOWLEDGED_MS = 60_000
+# A client that reads nothing for so long is given up (man 7 tcp, TCP_USER_TIMEOUT); an upstream may take its time.
+UNREAD_MS = 60_000
 
 
 # After running out of file descriptors or memory.
@@ -161,9 +162,13 @@ def prepare(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _KEEPALIVE:
         sock.setsockopt(socket.IPPROTO_TCP, option, value)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
     # trio keeps 16 KiB unsent at most on sockets that it dials, which cuts an upload into small pieces.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 0)
+
+
+def drop_if_unread(sock: socket.socket) -> None:
+    """Have the kernel end the connection when its peer takes nothing for `UNREAD_MS`. Raises OSError."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
 
 
 async def accepted(listener: socket.socket) -> AsyncGenerator[tuple[socket.socket, str], None]:

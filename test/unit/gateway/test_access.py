@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from klipper_router.errors import ConfigError
-from klipper_router.gateway.access import UNKNOWN_IP, Access, canonical_ip, load_api_key
+from klipper_router.gateway.access import UNKNOWN_IP, Access, canonical_ip
 from klipper_router.gateway.http import HttpError, Peer
+from klipper_router.gateway.keys import load_api_key
 from klipper_router.gateway.settings import Networks, Origins
 
 
