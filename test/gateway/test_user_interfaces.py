@@ -115,6 +115,7 @@ async def test_three_printers_open_at_once_are_each_on_their_own(ui: str) -> Non
         # One after the other in the same tab, and back: what one left in the browser must not lead to it again.
         tab = await browser.tab()
         for name in (*NAMES, *reversed(NAMES)):
+            await tab.go("about:blank")  # the page before asks no more
             tab.sockets.clear()
             tab.requests.clear()
             await tab.go(addresses[name])
@@ -207,7 +208,7 @@ async def test_each_page_shows_its_own_camera(ui: str) -> None:
                     await page.shows(f"Printer-{name}")
                     await page.command("Page.bringToFront")  # Fluidd rests in a tab that nobody sees
                     await page.until(LOOK, [COLOURS[name]])
-                await keep_pictures(pages, title)
+                    await keep_pictures({name: page}, title)
                 for page in pages.values():
                     await page.close()
         nursery.cancel_scope.cancel()
