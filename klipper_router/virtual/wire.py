@@ -37,8 +37,10 @@ def decode(frame: bytes) -> dict[str, Any]:
         raise FrameError(str(e)) from None
     if not isinstance(value, dict):
         raise FrameError("Not a top-level dictionary")
-    if b"\\u" in frame and _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
-        raise FrameError("invalid unicode surrogate pair")
+    if b"\\u" in frame:
+        everything = json.loads(frame, object_pairs_hook=list)  # of two equal keys a map would keep the last one only
+        if _SURROGATE.search(json.dumps(everything, ensure_ascii=False)):
+            raise FrameError("invalid unicode surrogate pair")
     return value
 
 

@@ -21,6 +21,7 @@ from klipper_router.virtual import wire
         b'{"a": Infinity}',
         b'{"a": 1e400}',
         b'{"a": "\\ud800"}',
+        b'{"a": "\\ud800", "a": 1}',
         b'{"a": "\xff"}',
     ],
 )
