@@ -134,12 +134,13 @@ async def follow(name: str, router: RouterProcess, targets: list[str], books: Bo
                     elif message.get("method") == "router/objects/update":
                         _told(name, message["params"]["target"], message["params"], books)
                     elif message.get("id") in asked and "result" in message:
-                        _told(name, asked.pop(message["id"]), message["result"], books)
+                        target = asked.pop(message["id"])
+                        books.statuses.subscribed(name, target)  # only now: updates of the old one came before
+                        _told(name, target, message["result"], books)
         await trio.sleep(COME_BACK_S)
 
 
 async def _subscribe(connection: Connection, name: str, target: str, asked: dict[int, str], books: Books) -> None:
-    books.statuses.subscribed(name, target)
     id_ = next(books.jobs.numbers)
     asked[id_] = target
     params = {"target": target, "objects": {"display_status": ["message"]}}

@@ -18,11 +18,11 @@ from scripts.soak.books import Books
 from scripts.soak.machines import Machine
 from test.fleet import Connection, spawn
 
-START_WITHIN_S = 20.0
+# Upper bounds for a machine that is busy with other things as well.
+START_WITHIN_S = 60.0
 STOP_WITHIN_S = 2.0  # after SIGTERM, by the contract
-RELOAD_WITHIN_S = 20.0
-# Beyond this a stop is counted as too slow: this machine may be busy with other things.
-STOP_PATIENCE_S = 6.0
+RELOAD_WITHIN_S = 60.0
+STOP_PATIENCE_S = 20.0
 
 
 class RouterProcess:
