@@ -202,6 +202,8 @@ class Link:
             log.warning("%s: an answer to no call of ours (id %s)", self.printer, message.id)
         elif message.error is not messages.ABSENT:
             on_answer(KlipperError(_error_text(bytes(message.error))))
+        elif message.result is messages.ABSENT:
+            on_answer(KlipperError(f"{self.printer} answered with neither a result nor an error"))
         else:
             on_answer(bytes(message.result))
 

@@ -218,6 +218,12 @@ async def test_a_frame_that_only_python_writes_is_mended(linked: Linked, text: b
     assert [bytes(message.params) for message in linked.told] == [b'{"a":' + value + b',"b":1}']
 
 
+async def test_an_answer_with_neither_result_nor_error_is_an_error(linked: Linked) -> None:
+    linked.klippy.raw_answers["x"] = b'{"id": %d}'
+    with pytest.raises(KlipperError, match="answered with neither a result nor an error"):
+        await linked.link.call("x", {})
+
+
 async def test_an_unreadable_answer_fails_its_own_call_and_nothing_else(linked: Linked) -> None:
     linked.klippy.raw_answers["x"] = b'{"id": %d, "result": {"broken": }}'
     linked.klippy.hold("y")
