@@ -339,8 +339,11 @@ async def test_status_call_and_watch_show_a_running_router(crew: Fleet) -> None:
 
     code, table, err = await command(crew, "status")
     assert (code, err) == (0, "")
-    (row,) = [line for line in table.splitlines() if "led" in line]
+    row, traffic = [line for line in table.splitlines() if "led" in line]
     assert [cell.strip() for cell in row.strip("│").split("│")] == ["led", "yes", "yes", "ready", "0", "0", ""]
+    frames_in, frames_out = map(int, traffic.split()[1].split("/"))
+    assert frames_in >= frames_out > 0  # each request of the router's was answered
+    assert traffic.split()[3:9] == ["0"] * 6  # calls, errors, merges, drops, refused, relinks
 
     code, out, err = await command(crew, "call", "router/printers/list")
     (printer,) = json.loads(out)["printers"]
