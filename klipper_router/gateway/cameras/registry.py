@@ -65,7 +65,7 @@ class PrinterCameras:
         found = [spec for webcam in listed if (spec := webcams.spec_of(webcam, self.host, port))]
         if every:
             self._learnt = {}
-        names = {webcam["name"] for webcam in listed if isinstance(webcam, dict) and "name" in webcam}
+        names = [webcam.get("name") for webcam in listed if isinstance(webcam, dict)]  # of any type: it is not ours
         for spec in found:
             if len(self._learnt) < webcams.MAX_WEBCAMS or spec.name in self._learnt:
                 self._learnt[spec.name] = spec

@@ -172,7 +172,7 @@ class Webcams:
                     webcam["service"] = spec.service
                 changed = True
         if every:
-            names = {webcam.get("name") for webcam in webcams if isinstance(webcam, dict)}
+            names = [webcam.get("name") for webcam in webcams if isinstance(webcam, dict)]
             missing = [spec for spec in specs.values() if spec.configured and spec.name not in names]
             webcams += [webcam_of(spec, self.base) for spec in missing]
             changed = changed or bool(missing)
