@@ -92,16 +92,17 @@ async def serve_until_signal(source: Source) -> None:
 def _reload(router: Router, source: Source) -> None:
     """A configuration that is wrong changes nothing: whoever edits it beside a print gets a second chance."""
     supervision.notify(supervision.reloading())
+    old = router.config
     try:
-        config = source.reread()
+        changes = router.reconfigure(source.reread())
     except ConfigError as error:
         log.error("configuration: not reloaded, nothing was changed: %s", error)
     else:
-        if config.router != router.config.router:
+        if router.config.router != old.router:
             log.warning("configuration: of [router] only default_instance counts before the next start")
-        if (config.gateway, config.forward) != (router.config.gateway, router.config.forward):
+        if (router.config.gateway, router.config.forward) != (old.gateway, old.forward):
             log.warning("configuration: [gateway] and [forward] count from the next start on")
-        log.info("configuration: reloaded, %s", ", ".join(router.reconfigure(config)) or "no printer changed")
+        log.info("configuration: reloaded, %s", ", ".join(changes) or "no printer changed")
     supervision.notify("READY=1")
 
 

@@ -65,6 +65,7 @@ class Router:
         self.started_at_s = 0.0  # trio's clock
         self.gate = Gate(self._involved, self._start_soon)
         self.on_activity: list[Callable[[Activity], None]] = []
+        self.before_change: list[Callable[[Config], None]] = []  # may refuse a configuration, by ConfigError
         self.on_change: list[Callable[[], None]] = []  # called when the configuration was changed
         self._dial = dial
         self._nursery: trio.Nursery | None = None
@@ -91,8 +92,11 @@ class Router:
         """Take on another configuration, live; returns what changed, a line each.
 
         Printers that stay keep their connection and all that was subscribed, one with a new socket what was
-        subscribed on it. What others asked of a printer that is gone ends. The router's own socket stays.
+        subscribed on it. What others asked of a printer that is gone ends. The router's own socket stays. Raises
+        ConfigError, with nothing changed, when a part of the router cannot follow.
         """
+        for check in self.before_change:
+            check(config)
         changes = []
         for name in [name for name in self.printers if name not in config.klippy]:
             self._remove(name)

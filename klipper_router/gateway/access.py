@@ -12,7 +12,7 @@ import ipaddress
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from klipper_router.gateway.http import HttpError, Peer
@@ -51,7 +51,7 @@ class Access(Keys):
     def __init__(
         self,
         *,
-        hosts: tuple[str, ...] = (),
+        hosts: Iterable[str] = (),
         trusted_clients: Networks = _NOBODY,
         trusted_proxies: Networks = _NOBODY,
         cors_domains: Origins = _NO_ORIGINS,
@@ -60,18 +60,22 @@ class Access(Keys):
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(api_key=api_key, save_api_key=save_api_key, now=now)
-        self._host_names = frozenset(name for name in hosts if not name.startswith("*."))
-        self._host_endings = tuple(name[1:] for name in hosts if name.startswith("*."))
+        self.know_hosts(hosts)
         self._trusted_clients = trusted_clients
         self._trusted_proxies = trusted_proxies
         self._cors = [re.compile(_pattern(origin)) for origin in cors_domains]
         self._warned = False
         self.trusts = functools.lru_cache(MAX_REMEMBERED)(self._trusts)
-        self.knows_host = functools.lru_cache(MAX_REMEMBERED)(self._knows_host)
         self._plain_client = functools.lru_cache(MAX_REMEMBERED)(self._make_plain_client)
         self.is_proxy = functools.lru_cache(MAX_REMEMBERED)(lambda ip: _within(ip, trusted_proxies))
 
     # -- hosts -----------------------------------------------------------------------------------------------------
+
+    def know_hosts(self, hosts: Iterable[str]) -> None:
+        """From now on these are our names, beside those that every host has."""
+        self._host_names = frozenset(name for name in hosts if not name.startswith("*."))
+        self._host_endings = tuple(name[1:] for name in hosts if name.startswith("*."))
+        self.knows_host = functools.lru_cache(MAX_REMEMBERED)(self._knows_host)
 
     def check_host(self, host: bytes) -> None:
         """Refuse names that are not ours: a web page whose name was rebound to our address. Raises HttpError (421)."""

@@ -20,7 +20,7 @@ import trio
 
 from klipper_router.config import Config
 from klipper_router.errors import ConfigError
-from klipper_router.gateway import forward, local, routes, self_test
+from klipper_router.gateway import forward, local, origins, routes, self_test
 from klipper_router.gateway.access import Access, Client, host_name
 from klipper_router.gateway.cameras import passthrough
 from klipper_router.gateway.cameras.site import CameraSite
@@ -31,13 +31,14 @@ from klipper_router.gateway.heads import RequestHead
 from klipper_router.gateway.http import HttpError, HttpResponse, Rewriters, Site
 from klipper_router.gateway.keys import load_api_key, save_api_key
 from klipper_router.gateway.moonraker.printers import Moonrakers
+from klipper_router.gateway.origins import Origin, Origins
 from klipper_router.gateway.page import extras
 from klipper_router.gateway.page.inventory import Inventory
 from klipper_router.gateway.page.site import Page
 from klipper_router.gateway.proxy import Proxy
 from klipper_router.gateway.routes import Kind, Route
 from klipper_router.gateway.server import Listener, Server, bound
-from klipper_router.gateway.settings import Address, GatewaySection, KlippyOptions, forward_address
+from klipper_router.gateway.settings import GatewaySection, KlippyOptions, forward_address
 from klipper_router.gateway.ui.site import UserInterfaces
 from klipper_router.router import Router
 
@@ -150,16 +151,20 @@ class Gateway:
         return HttpResponse(302, [("location", target)])
 
 
+def host_names(config: Config) -> set[str]:
+    """The names of this host that a configuration knows."""
+    own = socket.gethostname().lower()
+    names = {own, own.partition(".")[0], *(config.gateway.hosts if config.gateway else ())}
+    return names.union(*(options.host for options in config.klippy.values()))
+
+
 def make_access(config: Config) -> Access:
     """The access rules of a configuration; makes the API key if there is none. Raises ConfigError."""
     gateway = config.gateway
     assert gateway is not None
-    own = socket.gethostname().lower()
-    names = {own, own.partition(".")[0], *gateway.hosts}
-    names.update(host for options in config.klippy.values() for host in options.host)
     file = gateway.api_key_file or (str(Path(gateway.data) / "api_key") if gateway.data else None)
     return Access(
-        hosts=tuple(names),
+        hosts=host_names(config),
         trusted_clients=gateway.trusted_clients,
         trusted_proxies=gateway.trusted_proxies,
         cors_domains=gateway.cors_domains,
@@ -192,6 +197,8 @@ class Prepared(NamedTuple):
     access: Access | None
     """None: there are only forwards."""
     listeners: list[Listener]
+    """Of the main origin."""
+    origins: list[tuple[Origin, socket.socket]]
     forwards: list[Forward]
     inventory: Inventory | None
     """None: the configuration is not that of a file, so nothing of it can be changed, and there is no dashboard."""
@@ -203,25 +210,21 @@ def prepared(config: Config, inventory: Inventory | None = None) -> Iterator[Pre
 
     To be entered before anything else is started.
     """
-    places: list[tuple[Address, str]] = []
-    printers: list[str | None] = []
     section = config.gateway
-    if section:
-        places += [(address, "[gateway] listen") for address in section.listen]
-        printers += [None] * len(places)
-        for name, options in config.klippy.items():
-            places += [(address, f"[klippy {name}] origin") for address in options.origin or ()]
-            printers += [name] * len(options.origin or ())
+    main = [(address, "[gateway] listen") for address in section.listen] if section else []
+    own = origins.of(config) if section else []
+    places = main + [(origin.address, f"[klippy {origin.printer}] origin") for origin in own]
     places += [(forward_address(name, each), f"[forward {name}]") for name, each in config.forward.items()]
     tls = tls_context("gateway", section.tls_certificate, section.tls_key) if section else None
     forward_tls = [tls_context(f"forward {n}", e.tls_certificate, e.tls_key) for n, e in config.forward.items()]
     access = make_access(config) if section else None
     check_cameras(config.camera)
     with bound(places) as socks:
-        listeners = [Listener(sock, name, tls) for sock, name in zip(socks, printers, strict=False)]
-        targets = zip(socks[len(printers) :], config.forward.values(), forward_tls, strict=True)
+        listeners = [Listener(sock, None, tls) for sock in socks[: len(main)]]
+        of_printers = [*zip(own, socks[len(main) :], strict=False)]
+        targets = zip(socks[len(main) + len(own) :], config.forward.values(), forward_tls, strict=True)
         forwards = [Forward(sock, each.to, context) for sock, each, context in targets]
-        yield Prepared(access, listeners, forwards, inventory)
+        yield Prepared(access, listeners, of_printers, forwards, inventory)
 
 
 async def serve(
@@ -268,29 +271,39 @@ async def _serve_http(
             speaks_for_many=access.is_proxy,
         )
         server.on_sweep.append(gateway.sweep)
+        tls = ready.listeners[0].tls
+        own_origins = Origins(server, tls, ready.origins)
 
-        def change() -> None:
+        def configure() -> None:
+            access.know_hosts(host_names(router.config))
             gateway.configure(router.config.gateway or section, router.config.klippy)
             cameras.configure(router.config.klippy, router.config.camera)
 
-        change()
-        router.on_change.append(change)
-        try:
+        def change() -> None:
+            configure()
+            own_origins.change()
+
+        with contextlib.ExitStack() as at_end:
+            at_end.callback(gateway.close)
+            at_end.callback(own_origins.close)
+            configure()
             nursery.start_soon(moonrakers.run)
             for site in (sites.page, sites.ui):
                 if site:
                     nursery.start_soon(site.run)
             await nursery.start(server.serve, ready.listeners)
-            scheme = "https" if section.tls_certificate else "http"
+            own_origins.change()
+            router.before_change.append(own_origins.prepare)
+            at_end.callback(router.before_change.remove, own_origins.prepare)
+            router.on_change.append(change)
+            at_end.callback(router.on_change.remove, change)
+            scheme = "https" if tls else "http"
             log.info("the gateway serves on %s", ", ".join(f"{scheme}://{address}" for address in section.listen))
             task_status.started(gateway)
             # What is here now stays: the collector need not look at it again and again (an eighth of a small request).
             gc.collect()
             gc.freeze()
             await trio.sleep_forever()
-        finally:
-            router.on_change.remove(change)
-            gateway.close()
 
 
 def _user_interfaces(section: GatewaySection) -> UserInterfaces:

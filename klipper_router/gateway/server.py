@@ -24,7 +24,7 @@ from klipper_router.gateway import transport
 from klipper_router.gateway.access import canonical_ip
 from klipper_router.gateway.access_log import log_request
 from klipper_router.gateway.connection import ClientGone, Connection
-from klipper_router.gateway.heads import BadHead, RequestHead
+from klipper_router.gateway.heads import METHODS, BadHead, RequestHead
 from klipper_router.gateway.http import HttpError, error_response
 from klipper_router.gateway.settings import Address
 
@@ -69,22 +69,30 @@ class Server:
         self._per_client: collections.Counter[str] = collections.Counter()
         self.requests = 0
         """Requests so far, for the metrics."""
+        self._nursery: trio.Nursery
         self.on_sweep: list[Callable[[], None]] = []
         """Called about every second."""
 
     async def serve(
         self, listeners: Iterable[Listener], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Serve all clients of these listeners, for ever."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._sweep)
+        """Serve all clients of these listeners, and of those that come later by `listen`, for ever."""
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._sweep)
             for listener in listeners:
-                nursery.start_soon(self._accept, listener, nursery)
+                self.listen(listener)
             task_status.started()
 
-    async def _accept(self, listener: Listener, nursery: trio.Nursery) -> None:
-        async for sock, address in transport.accepted(listener.sock):
-            nursery.start_soon(self._serve_one, listener, sock, address)
+    def listen(self, listener: Listener) -> trio.CancelScope:
+        """Accept the clients of a listener until the scope is cancelled; those who came before are served on."""
+        scope = trio.CancelScope()
+        self._nursery.start_soon(self._accept, listener, scope)
+        return scope
+
+    async def _accept(self, listener: Listener, scope: trio.CancelScope) -> None:
+        with scope:
+            async for sock, address in transport.accepted(listener.sock):
+                self._nursery.start_soon(self._serve_one, listener, sock, address)
 
     async def _serve_one(self, listener: Listener, sock: socket.socket, address: str) -> None:
         with sock:
@@ -167,7 +175,8 @@ class Server:
     async def _refuse(self, connection: Connection, bad: BadHead) -> None:
         log.debug("%s: %d %s", connection.ip, bad.status, bad)
         connection.keep_alive = False
-        await connection.respond(None, error_response(HttpError(bad.status, str(bad))))
+        allowed = [("allow", ", ".join(sorted(method.decode() for method in METHODS)))] if bad.status == 405 else []
+        await connection.respond(None, error_response(HttpError(bad.status, str(bad), headers=allowed)))
         connection.body = _Unread()
         await connection.linger()
 
@@ -219,12 +228,16 @@ def bound(addresses: Iterable[tuple[Address, str]]) -> Iterator[list[socket.sock
     with contextlib.ExitStack() as stack:
         sockets = []
         for address, place in addresses:
-            try:
-                sock = stack.enter_context(_listening(address))
-            except OSError as error:
-                raise ConfigError(f"{place} {address}: {error.strerror or error}") from None
-            sockets.append(sock)
+            sockets.append(stack.enter_context(listening(address, place)))
         yield sockets
+
+
+def listening(address: Address, place: str) -> socket.socket:
+    """A listening socket, for the place in the configuration that asks for it. Raises ConfigError."""
+    try:
+        return _listening(address)
+    except OSError as error:
+        raise ConfigError(f"{place} {address}: {error.strerror or error}") from None
 
 
 def _listening(address: Address) -> socket.socket:

@@ -22,6 +22,9 @@ DEFAULT_PORT = 7180
 # What Moonraker serves, by the first segment of the path. All else below a printer is its UI, or ours.
 MOONRAKER_PATHS = ("access", "api", "debug", "klippysocket", "machine", "printer", "server", "websocket")
 
+UNSAFE_IN_PATHS = re.compile(r"[/\\?#%]|^\.{1,2}$")
+"""What a name must be without, as it stands in addresses."""
+
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
 _HOST_PATTERN = re.compile(rf"(\*\.)?{_HOST_NAME.pattern}")
@@ -52,7 +55,19 @@ class Addresses(tuple[Address, ...]):
         return cls(items)
 
 
-class Destination:
+class _Spelt:
+    """Equal to what is spelt the same: a configuration that is read again has changed only where it says so."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+
+class Destination(_Spelt):
     """``192.168.1.7:7125``: where a TCP forward leads."""
 
     __slots__ = ("host", "port")
@@ -124,7 +139,7 @@ class Origins(tuple[str, ...]):
         return cls(origins)
 
 
-class Upstream:
+class Upstream(_Spelt):
     """``http://127.0.0.1:7125`` or ``https://…``, with a path where Moonraker has a ``route_prefix``."""
 
     __slots__ = ("host", "path", "port", "tls")
@@ -155,14 +170,8 @@ class Upstream:
     def __str__(self) -> str:
         return f"{'https' if self.tls else 'http'}://{Address(self.host, self.port)}{self.path}"
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Upstream) and str(self) == str(other)
 
-    def __hash__(self) -> int:
-        return hash(str(self))
-
-
-class Moonraker:
+class Moonraker(_Spelt):
     """A printer's Moonraker: an `Upstream`, or None where the router answers for it (``moonraker: none``)."""
 
     __slots__ = ("upstream",)
@@ -348,6 +357,9 @@ def problems(
     else:
         yield from _taken(taken, gateway.listen, "gateway", "listen")
         yield from _tls_problems("gateway", gateway)
+        for name in klippy:
+            if bad := UNSAFE_IN_PATHS.search(name):
+                yield Problem(f"klippy {name}", "", f"a name may not hold {bad[0]!r}: it is a part of addresses")
     hosts: dict[str, str] = {}
     for name, options in klippy.items():
         title = f"klippy {name}"

@@ -15,7 +15,7 @@ from typing import Any
 
 import trio
 
-from klipper_router import config
+from klipper_router.config import Config, load
 from klipper_router.gateway import app
 from klipper_router.gateway.http import Headers, HttpRequest, HttpResponse, Site, WebSocket, json_response
 from klipper_router.link import dial_unix
@@ -242,7 +242,7 @@ class Rig:
         return f"127.0.0.1:{self.port}"
 
     def origin_port(self, printer: str) -> int:
-        port = next(each.sock.getsockname()[1] for each in self.ready.listeners if each.printer == printer)
+        port = next(sock.getsockname()[1] for origin, sock in self.ready.origins if origin.printer == printer)
         assert isinstance(port, int)
         return port
 
@@ -277,7 +277,20 @@ def fields_of(head: bytes) -> Headers:
 
 @contextlib.asynccontextmanager
 async def running(folder: Path, text: str, echo: Site | None = None) -> AsyncIterator[Rig]:
-    """The gateway of a configuration; each ``[klippy]`` section gains a socket on which nobody listens."""
+    """The gateway of a configuration, as `loaded` reads it."""
+    configured = loaded(folder, text)
+    router = Router(configured, dial=dial_unix, methods=METHODS)
+    with app.prepared(configured) as ready:
+        async with trio.open_nursery() as nursery:
+            gateway: Any = await nursery.start(partial(app.serve, router, ready, with_self_test=False))
+            if echo is not None:
+                gateway.sites.page = echo
+            yield Rig(ready, gateway, router)
+            nursery.cancel_scope.cancel()
+
+
+def loaded(folder: Path, text: str) -> Config:
+    """A configuration; each ``[klippy]`` section gains a socket on which nobody listens."""
     lines = []
     for line in text.splitlines():
         lines.append(line.strip())
@@ -285,15 +298,7 @@ async def running(folder: Path, text: str, echo: Site | None = None) -> AsyncIte
             lines.append(f"sock: {folder / match[1]}.sock")
     file = folder / "router.cfg"
     file.write_text("\n".join(lines))
-    loaded = config.load(file)
-    router = Router(loaded, dial=dial_unix, methods=METHODS)
-    with app.prepared(loaded) as ready:
-        async with trio.open_nursery() as nursery:
-            gateway: Any = await nursery.start(partial(app.serve, router, ready, with_self_test=False))
-            if echo is not None:
-                gateway.sites.page = echo
-            yield Rig(ready, gateway, router)
-            nursery.cancel_scope.cancel()
+    return load(file)
 
 
 def free_port() -> int:

@@ -127,8 +127,8 @@ def test_a_wrong_scenario_is_exit_code_2_and_starts_nothing(
         ("call: {method: info, error: any}", "the router answered without an error: {"),
         ("call: {method: info, result: {state: error}}", 'the router answered {"state":"ready"'),
         (
-            "order: [{printer: led, text: Ready}, {printer: led, text: Go}]",
-            "led 'Go' did not come after led '// Klipper",
+            "gcode: {printer: led, script: HI}\n  - order: [{printer: led, text: hello}, {printer: led, text: Go}]",
+            "led 'Go' did not come after led '// hello",
         ),
     ],
 )

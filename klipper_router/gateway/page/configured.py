@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,12 +23,12 @@ from klipper_router.gateway.page.models import (
     Printers,
     PrinterState,
 )
+from klipper_router.gateway.settings import UNSAFE_IN_PATHS
 
 if TYPE_CHECKING:
     from klipper_router.gateway.page.site import Page
 
 MAX_NAME_CHARS = 100
-_UNSAFE_IN_PATHS = re.compile(r"[/\\?#%]|^\.{1,2}$")
 
 # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -175,7 +174,7 @@ def _check_name(name: str) -> None:
         raise HttpError(400, "give it a name")
     if len(name) > MAX_NAME_CHARS:
         raise HttpError(400, f"a name has at most {MAX_NAME_CHARS} characters")
-    if bad := _UNSAFE_IN_PATHS.search(name):
+    if bad := UNSAFE_IN_PATHS.search(name):
         raise HttpError(400, f"a name may not hold {bad[0]!r}: it is a part of addresses")
     if not name.isprintable() or " ".join(name.split()) != name:
         raise HttpError(400, "a name holds printable characters and single spaces")

@@ -111,6 +111,7 @@ def test_the_other_forms() -> None:
         ("[gateway]\nlissen: 80", "router.cfg:2: [gateway] has no option 'lissen'. Did you mean 'listen'?"),
         ("[camera main bed]\nurl: http://x", "router.cfg:1: [camera main bed]: cameras are the gateway's"),
         ("[gateway]\n[camera x bed]\nurl: http://x", "router.cfg:2: [camera x bed]: there is no printer 'x'"),
+        ("[gateway]\n[klippy a/b]\nsock: /x", "router.cfg:2: [klippy a/b]: a name may not hold '/': it is a part of"),
         ("[gateway]\n[camera main]\nurl: http://x", "router.cfg:2: [camera main]: write the printer and a name"),
         ("[gateway]\n[camera main bed]", "router.cfg:2: [camera main bed] lacks 'url': add a line such as 'url: http"),
         ("[forward abc]\nto: x:1", "router.cfg:1: [forward abc]: the name of a forward is the port"),
@@ -174,3 +175,21 @@ def test_every_option_is_documented(section: type[msgspec.Struct]) -> None:
         r"`(\w+)`", "".join(line.split("|")[1] for line in PAGE.read_text().splitlines() if "|" in line)
     )
     assert {field.name for field in msgspec.structs.fields(section)} <= set(options)
+
+
+def test_a_configuration_that_is_read_again_is_the_same(tmp_path: Path) -> None:
+    text = f"""
+        [gateway]
+        trusted_clients: 10.0.0.0/8
+        [forward 9443]
+        to: 192.168.1.7:7125
+        [klippy led]
+        sock: /led.sock
+        moonraker: none
+        {MAIN}
+        moonraker: http://127.0.0.1:7125
+        origin: 7181
+        """.replace("        ", "")
+    assert load(tmp_path, text) == load(tmp_path, text)
+    assert load(tmp_path, text) != load(tmp_path, text.replace("none", "http://127.0.0.1:7126"))
+    assert load(tmp_path, text) != load(tmp_path, text.replace("192.168.1.7", "192.168.1.8"))

@@ -1,0 +1,106 @@
+"""Own origins of printers, ports and names, while the configuration changes beside them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from klipper_router.errors import ConfigError
+from test.gateway.rig import Rig, Toy, free_port, loaded, running
+
+
+def request(path: str, host: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+
+
+class Changing:
+    """A gateway with printers main and led, both behind toys, whose sections gain lines."""
+
+    def __init__(self, rig: Rig, folder: Path, main: Toy, led: Toy) -> None:
+        self.rig = rig
+        self.main = main
+        self.led = led
+        self._folder = folder
+
+    def change(self, main: str = "", led: str = "") -> list[str]:
+        """Raises ConfigError."""
+        text = configuration(self.main, self.led, main, led)
+        return self.rig.router.reconfigure(loaded(self._folder, text))
+
+    async def answers(self, port: int, toy: Toy) -> bool:
+        """Whether that printer's Moonraker answers at the root of a port."""
+        seen = toy.received.count(b"GET /server/info ")
+        status, _, _ = await self.rig.ask(request("/server/info", f"127.0.0.1:{port}"), port)
+        return status == 200 and toy.received.count(b"GET /server/info ") == seen + 1
+
+
+def configuration(main: Toy, led: Toy, main_line: str = "", led_line: str = "") -> str:
+    return f"""
+        [gateway]
+        listen: 127.0.0.1:0
+        [klippy main]
+        moonraker: http://127.0.0.1:{main.port}
+        {main_line}
+        [klippy led]
+        moonraker: http://127.0.0.1:{led.port}
+        {led_line}
+        """
+
+
+@pytest.fixture
+async def changing(tmp_path: Path) -> AsyncIterator[Changing]:
+    async with Toy().running() as main, Toy().running() as led, running(tmp_path, configuration(main, led)) as rig:
+        yield Changing(rig, tmp_path, main, led)
+
+
+async def test_a_port_that_comes_is_served_at_once(changing: Changing) -> None:
+    port = free_port()
+    assert changing.change(main=f"origin: 127.0.0.1:{port}") == ["main: changed"]
+    assert await changing.answers(port, changing.main)
+
+
+async def test_a_port_that_goes_is_free_and_who_came_before_is_served_on(changing: Changing) -> None:
+    port = free_port()
+    changing.change(main=f"origin: 127.0.0.1:{port}")
+    async with changing.rig.client(port) as wire:
+        await wire.send(request("/server/info", f"127.0.0.1:{port}"))
+        assert (await wire.message())[0].startswith(b"HTTP/1.1 200")
+        changing.change()
+        with pytest.raises(OSError, match="connect"):
+            await changing.rig.ask(request("/", f"127.0.0.1:{port}"), port)
+        await wire.send(request("/server/info", f"127.0.0.1:{port}"))
+        assert (await wire.message())[0].startswith(b"HTTP/1.1 200")
+
+
+async def test_a_port_moves_to_another_printer(changing: Changing) -> None:
+    port = free_port()
+    changing.change(main=f"origin: 127.0.0.1:{port}")
+    assert await changing.answers(port, changing.main)
+    changing.change(led=f"origin: 127.0.0.1:{port}")
+    assert await changing.answers(port, changing.led)
+
+
+async def test_a_port_that_is_taken_changes_nothing(changing: Changing) -> None:
+    port, taken = free_port(), changing.rig.port
+    changing.change(main=f"origin: 127.0.0.1:{port}")
+    other = free_port()
+    with pytest.raises(ConfigError, match=rf"\[klippy led\] origin 127.0.0.1:{taken}: Address already in use"):
+        changing.change(main=f"origin: 127.0.0.1:{other}", led=f"origin: 127.0.0.1:{taken}")
+    assert await changing.answers(port, changing.main)
+    with pytest.raises(OSError, match="connect"):
+        await changing.rig.ask(request("/", f"127.0.0.1:{other}"), other)
+    assert changing.rig.router.config.klippy["led"].origin is None
+    changing.change(main=f"origin: 127.0.0.1:{other}")
+    assert await changing.answers(other, changing.main)
+
+
+async def test_a_name_that_comes_is_known_at_once_and_unknown_when_it_goes(changing: Changing) -> None:
+    asked = request("/server/info", "led.example.org")
+    assert (await changing.rig.ask(asked))[0] == 421
+    changing.change(led="host: led.example.org")
+    assert (await changing.rig.ask(asked))[0] == 200
+    assert changing.led.received.count(b"GET /server/info ") == 1
+    changing.change()
+    assert (await changing.rig.ask(asked))[0] == 421
