@@ -43,7 +43,8 @@ def first_answer(stream: bytes) -> Any:
     for frame in stream.split(b"\x03")[:-1]:
         try:
             message = json.loads(frame)
-            is_plain = frame.isascii() and b"\\u" not in frame and frame.count(b'"error"') == 1
+            is_plain = frame.isascii() and b"\\u" not in frame
+            is_plain = is_plain and frame.count(b'"error"') == frame.count(b'"message"') == 1
             if is_plain and isinstance(message["error"]["message"], str):
                 return message["error"]["message"]
         except (ValueError, LookupError, TypeError, RecursionError):

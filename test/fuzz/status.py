@@ -50,7 +50,10 @@ def one_input(data: bytes) -> None:
 def check_script(script: gcode.Script, params: bytes, keys: Any) -> None:
     assert "\n" not in script.exact
     assert "\n" not in script.plain
-    reported = read(params)["status"]
+    try:
+        reported = read(params)["status"]
+    except Twice:
+        return
     expected: dict[str, Any] = {}
     for name, field in keys:
         base, *steps = field.split(".") if WANTS[name] is not None else [field]
@@ -98,8 +101,21 @@ class Number(NamedTuple):
 def read(params: bytes) -> Any:
     """As Klipper meant it: NaN and Infinity are null, and half a character is replaced."""
     text = params.decode("utf-8", "replace")
-    value = json.loads(text, parse_constant=lambda _: None, parse_int=Number, parse_float=Number)
+    value = json.loads(
+        text, parse_constant=lambda _: None, parse_int=Number, parse_float=Number, object_pairs_hook=once
+    )
     return whole(value)
+
+
+class Twice(Exception):
+    """A key that stands twice in an object: Klipper writes none, and readers may take either."""
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise Twice
+    return made
 
 
 def whole(value: Any) -> Any:

@@ -210,6 +210,12 @@ def test_a_line_that_klipper_cannot_end_is_refused(text: str) -> None:
         Template(text)
 
 
+@pytest.mark.parametrize("text", ["\u06d0", "ÄÖ", "FOO.BAR"])
+def test_nothing_is_appended_where_klipper_would_read_it_into_the_name(text: str) -> None:
+    assert Template(text).fill({"a": "1"}).exact == text
+    assert Template("FOO\u06d0").fill({"a": "1"}).exact == "FOO\u06d0 A='1'"
+
+
 @pytest.mark.parametrize("text", ["ßßßß A={a}", "ßßßß", "Schließgefäß A='{a}'"])
 def test_a_name_that_gets_longer_in_capitals_is_refused_with_the_capitals(text: str) -> None:
     with pytest.raises(CallError, match=r"as Klipper knows it: (SSSSSSSS|SCHLIESSGEFÄSS)"):
