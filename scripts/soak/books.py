@@ -46,6 +46,10 @@ class Books:
                 self.statuses.told(printer, neighbour, rest, at)
             case "SUBSCRIBED":
                 self.statuses.subscribed(printer, neighbour)
+            case "STATE" if rest.partition(" ")[0] == neighbour:
+                # It was away; its snapshot comes anew. A slow follower runs what was told before, and this, later than
+                # the break, so that times cannot tell; the order of its lines can.
+                self.statuses.subscribed(printer, neighbour)
             case "SAID":
                 self.statuses.said(printer, int(rest))
             case "FLOODED":

@@ -326,6 +326,18 @@ def test_the_same_value_twice_is_doubled_unless_a_subscription_or_a_break_came_b
         assert wrong(books) == {}
 
 
+def test_a_follower_that_was_slow_hears_that_the_target_was_back_and_then_the_same_value() -> None:
+    for line, doubled in (("STATE target ready", {}), ("STATE another ready", {"status doubled": 1})):
+        books = Books()
+        text = say(books, 1)
+        books.breaks.begins("target", 8.0)
+        books.breaks.ends("target", 9.0)
+        tell(books, text, at=10.0)
+        books.hear("follower", "target", line, 11.0)
+        tell(books, text, at=12.0)
+        assert wrong(books) == doubled
+
+
 def test_a_callback_under_way_and_the_snapshot_of_a_new_subscription_may_say_the_same() -> None:
     books = Books()
     text = say(books, 1)
