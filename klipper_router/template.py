@@ -75,7 +75,8 @@ class Template:
         command, _ = gcode.command_word(text)
         # Behind some words (a letter of another script, say) Klipper takes what is appended for a part of the name.
         is_read_alone = gcode.commands(f"{command} A=1") == [command.upper()]
-        takes_parameters = is_read_alone and not gcode.is_traditional(command) and not gcode.is_numbered(text)
+        is_code = is_read_alone and not command.startswith("#")
+        takes_parameters = is_code and not gcode.is_traditional(command) and not gcode.is_numbered(text)
         self._appends = takes_parameters and not has_slots and len(lines) == 1
         if self._appends:
             self._parts = [_extended_code(text, command)]
