@@ -8,6 +8,7 @@ Input: the first byte is how large the pieces are; the rest is the stream.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,7 +43,7 @@ def first_answer(stream: bytes) -> Any:
     """The message of the error that comes first, None if the stream holds no answer; anything else where unsure."""
     for frame in stream.split(b"\x03")[:-1]:
         try:
-            message = json.loads(frame)
+            message = json.loads(frame, parse_float=finite)
             is_plain = frame.isascii() and b"\\u" not in frame
             is_plain = is_plain and frame.count(b'"error"') == frame.count(b'"message"') == 1
             if is_plain and isinstance(message["error"]["message"], str):
@@ -51,6 +52,12 @@ def first_answer(stream: bytes) -> Any:
             pass
         return 0
     return None
+
+
+def finite(text: str) -> float:
+    if math.isinf(number := float(text)):
+        raise ValueError(text)
+    return number
 
 
 def outcome(pieces: Iterator[bytes]) -> Any:
