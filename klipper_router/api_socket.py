@@ -37,6 +37,8 @@ log = logging.getLogger("klipper_router.api")
 MAX_CLIENTS = 100
 MAX_CLIENT_FRAME_BYTES = 4 * 1024 * 1024
 MAX_CLIENT_OUTBOX_BYTES = 8 * 1024 * 1024
+# How long a client may leave what it was sent unread, however little that is: a hundred clients would hold 800 MiB.
+UNREAD_S = 60.0
 MAX_REQUESTS_UNDER_WAY = 200
 # How long a client may take for one frame, from its first byte to its last.
 FRAME_WITHIN_S = 30.0
@@ -104,9 +106,11 @@ class Client:
 
     async def _write(self) -> None:
         try:
-            await self._outbox.write_to(self._stream)
+            await self._outbox.write_to(self._stream, UNREAD_S)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._scope.cancel()
+        except trio.TooSlowError:
+            self._drop_unread()
 
     async def _read(self) -> None:
         splitter = FrameSplitter(MAX_CLIENT_FRAME_BYTES)
@@ -159,9 +163,12 @@ class Client:
 
     def _send_frame(self, frame: bytes) -> None:
         if not self._outbox.put(frame):
-            self._counters.dropped += 1
-            log.warning("%s: dropped, it does not read (%d bytes wait)", self.name, self._outbox.size_bytes)
-            self._scope.cancel()
+            self._drop_unread()
+
+    def _drop_unread(self) -> None:
+        self._counters.dropped += 1
+        log.warning("%s: dropped, it does not read (%d bytes wait)", self.name, self._outbox.size_bytes)
+        self._scope.cancel()
 
     # -- callers.Caller ------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
@@ -73,14 +74,15 @@ class Outbox:
         self._filled.set()
         return True
 
-    async def write_to(self, stream: trio.abc.Stream) -> NoReturn:
-        """The writer: sends for ever. Raises what the stream raises."""
+    async def write_to(self, stream: trio.abc.Stream, unread_s: float = math.inf) -> NoReturn:
+        """The writer: sends for ever. Raises what the stream raises, TooSlowError where a send takes longer."""
         while True:
             await self._filled.wait()
             frames, self._frames = self._frames, []
             self._filled = trio.Event()
             data = frames[0] if len(frames) == 1 else b"".join(frames)
-            await stream.send_all(data)
+            with trio.fail_after(unread_s):
+                await stream.send_all(data)
             self.size_bytes -= len(data)
             if not self.size_bytes:
                 self._drained.set()

@@ -205,6 +205,20 @@ async def test_a_client_that_does_not_read_is_dropped_and_others_are_served(nurs
     assert await works(other)
 
 
+async def test_a_client_that_leaves_a_little_unread_for_long_is_dropped(nursery: trio.Nursery) -> None:
+    bench = await started(nursery, "main")
+    client, other = bench.client(reads=False), bench.client()
+    await client.send({"id": 1, "method": "info"})
+    await trio.sleep(api_socket.UNREAD_S - 1)
+    await client.stream.send_all(b"x")  # it is still there: this raises nothing
+    await trio.sleep(2)
+    with pytest.raises(trio.BrokenResourceError):
+        await client.stream.send_all(b"x")
+    assert (await other.request("router/stats"))["clients"]["dropped"] == 1
+    await trio.sleep(10 * api_socket.UNREAD_S)  # who reads all may be silent for ever
+    assert not other.ended
+
+
 async def test_a_client_that_closes_only_its_sending_side_gets_its_answers(nursery: trio.Nursery) -> None:
     bench = await started(nursery, "main")
     (main,) = bench
