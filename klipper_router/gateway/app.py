@@ -279,14 +279,13 @@ async def _serve_http(
             gateway.configure(router.config.gateway or section, router.config.klippy)
             cameras.configure(router.config.klippy, router.config.camera)
 
-        def change() -> None:
-            configure()
-            own_origins.change()
-
         with contextlib.ExitStack() as at_end:
             at_end.callback(gateway.close)
             at_end.callback(own_origins.close)
             configure()
+            # Before those of `moonrakers`, which look at the cameras that there are now.
+            router.on_change.append(configure)
+            at_end.callback(router.on_change.remove, configure)
             nursery.start_soon(moonrakers.run)
             for site in (sites.page, sites.ui):
                 if site:
@@ -295,8 +294,8 @@ async def _serve_http(
             own_origins.change()
             router.before_change.append(own_origins.prepare)
             at_end.callback(router.before_change.remove, own_origins.prepare)
-            router.on_change.append(change)
-            at_end.callback(router.on_change.remove, change)
+            router.on_change.append(own_origins.change)
+            at_end.callback(router.on_change.remove, own_origins.change)
             scheme = "https" if tls else "http"
             log.info("the gateway serves on %s", ", ".join(f"{scheme}://{address}" for address in section.listen))
             task_status.started(gateway)
