@@ -44,6 +44,9 @@ from klipper_router.router import Router
 
 log = logging.getLogger("klipper_router.gateway")
 
+# Of Moonraker's paths.
+WEBSOCKETS = frozenset({b"/websocket", b"/klippysocket"})
+
 
 @dataclass
 class Sites:
@@ -101,7 +104,7 @@ class Gateway:
             own = self._hosts.get(host_name(head.host))
         route = routes.route(head.raw_path, own)
         if route.kind is Kind.MOONRAKER and route.printer in self.proxies:
-            if self.access.is_foreign(head.special, head.host, other_ports=True) and head.upgrade != b"websocket":
+            if not _is_websocket(head, route) and self.access.is_foreign(head.special, head.host, other_ports=True):
                 raise HttpError(
                     403, "another web page may not do this; 'cors_domains' in [gateway] names those that may"
                 )
@@ -149,6 +152,14 @@ class Gateway:
         has_ui = ui in self._uis and self._printers[route.printer].moonraker is not None
         target = f"{route.prefix.decode()}/{ui}/" if has_ui else "/"
         return HttpResponse(302, [("location", target)])
+
+
+def _is_websocket(head: RequestHead, route: Route) -> bool:
+    """Whether this opens one of Moonraker's WebSockets, whose Origin it judges itself.
+
+    At any other path it serves such a handshake as the GET that it is, G-code included, for whatever page.
+    """
+    return head.upgrade == b"websocket" and route.rest in WEBSOCKETS
 
 
 def host_names(config: Config) -> set[str]:
