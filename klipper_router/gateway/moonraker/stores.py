@@ -101,4 +101,7 @@ def _number(value: object) -> float:
     """Rounded as Moonraker does; what is no number (null, before a sensor was read) is NaN here, null outside."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return math.nan
-    return round(float(value), 2)
+    try:
+        return round(float(value), 2)
+    except OverflowError:  # JSON's integers have no end, and this is called in Klippy's reader
+        return math.nan

@@ -44,6 +44,12 @@ def test_samples_are_rounded_and_null_stays_null() -> None:
     }
 
 
+def test_a_number_that_is_none_for_a_float_is_null() -> None:
+    store = TemperatureStore()
+    store.configure({"heater_generic dryer": {"temperature": 10**400}})
+    assert store.shown(include_monitors=False) == {"heater_generic dryer": {"temperatures": [None]}}
+
+
 def test_what_is_not_told_stays_as_it_was() -> None:
     store = TemperatureStore()
     store.configure({"dryer": {"temperature": 30.0}})
