@@ -199,6 +199,8 @@ async def dial(host: str, port: int, tls: ssl.SSLContext | None = None) -> Trans
         raise TimeoutError(f"{host} port {port} did not answer within {CONNECT_S:g} s") from None
     except OSError as error:
         raise _plain(error) from None
+    except UnicodeError:  # by Python's IDNA codec: no OSError, and who dials expects nothing else
+        raise OSError(errno.EINVAL, f"'{host}' is no host name") from None
     sock = socket.socket(fileno=stream.socket.detach())
     try:
         prepare(sock)

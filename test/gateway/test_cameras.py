@@ -219,6 +219,13 @@ async def test_an_absent_camera_is_a_bad_gateway(tmp_path: Path) -> None:
         assert (status, b"cannot be reached: " in body) == (502, True)
 
 
+async def test_an_address_whose_host_is_no_name_is_a_bad_gateway(tmp_path: Path) -> None:
+    async with running(tmp_path, configuration("http://prin..ter/")) as rig:
+        for what in ("stream", "snapshot"):
+            status, _, body = await rig.get(f"{PATH}/{what}")
+            assert (status, b"'prin..ter' is no host name" in body) == (502, True)
+
+
 async def test_a_login_in_the_address_is_sent_and_never_shown(tmp_path: Path) -> None:
     camera = ToyCamera()
     camera.pages[b"/"] = page(b"", status=b"401 Unauthorized")

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from klipper_router import config
+from klipper_router.gateway import self_test
 from test.gateway.rig import OK, WITHIN_S, Rig, Toy, Wire, fields_of, free_port, running
 
 CONFIG = """
@@ -424,3 +425,11 @@ async def test_another_upstream_is_used_without_a_restart(rig: Rig, toy: Toy, tm
         assert (await rig.ask(request(rig)))[0] == 200
         assert (len(toy.wires), len(other.wires)) == (1, 1)
         await toy.until(lambda: toy.open == 0)  # and what was kept for the old one is closed
+
+
+async def test_an_upstream_whose_host_is_no_name_is_an_error_of_its_printer_only(tmp_path: Path) -> None:
+    text = "[gateway]\nlisten: 127.0.0.1:0\n[klippy main]\nmoonraker: http://prin..ter:7125\n"
+    async with running(tmp_path, text) as rig:
+        status, _, body = await rig.ask(request(rig))
+        assert (status, b"'prin..ter' is no host name" in body) == (502, True)
+        assert await self_test.trusts_strangers(rig.gateway.proxies["main"]) is None
