@@ -169,6 +169,23 @@ class Access(Keys):
             return theirs != own and not self.allows_origin(origin)
         return special.get(b"sec-fetch-site") == [b"cross-site"]
 
+    def hides_its_page(self, special: Special, host: bytes) -> bool:
+        """Whether a browser makes this GET and does not say that a page of this host, or its user, wants it.
+
+        To addresses such as http://192.168.1.5 browsers send no Sec-Fetch-Site (they are not "potentially
+        trustworthy"), and a picture has no Origin, so that of a GET without a Referer nothing is known. ``same-site``
+        may be another port of this host, or another host of its domain.
+        """
+        sites = special.get(b"sec-fetch-site")
+        if special.get(b"origin") or sites in ([b"same-origin"], [b"none"]):
+            return False
+        if not sites and not any(agent.startswith(b"Mozilla/") for agent in special.get(b"user-agent", ())):
+            return False  # no browser
+        referers = special.get(b"referer", ())
+        origin = "/".join(_text(referers[0]).split("/", 3)[:3]) if len(referers) == 1 else ""
+        theirs = origin.partition("://")[2].encode("latin-1", "replace")
+        return not theirs or (host_name(theirs) != host_name(host) and not self.allows_origin(origin))
+
 
 @functools.lru_cache(MAX_REMEMBERED)
 def canonical_ip(text: str) -> str | None:

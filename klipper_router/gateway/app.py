@@ -46,6 +46,15 @@ log = logging.getLogger("klipper_router.gateway")
 
 # Of Moonraker's paths.
 WEBSOCKETS = frozenset({b"/websocket", b"/klippysocket"})
+READING = frozenset(
+    {
+        b"/printer/gcode/help",
+        b"/printer/info",
+        b"/printer/objects/list",
+        b"/printer/objects/query",
+        b"/printer/query_endstops/status",
+    }
+)
 
 
 @dataclass
@@ -108,6 +117,8 @@ class Gateway:
                 raise HttpError(
                     403, "another web page may not do this; 'cors_domains' in [gateway] names those that may"
                 )
+            if _may_act(head, route) and self.access.hides_its_page(head.special, head.host):
+                raise HttpError(403, "a browser may do this by POST only, or from a page of this host that says so")
             await self.proxies[route.printer].serve(connection, head, client, route)
             return
         await self._serve_site(connection, head, client, route)
@@ -160,6 +171,11 @@ def _is_websocket(head: RequestHead, route: Route) -> bool:
     At any other path it serves such a handshake as the GET that it is, G-code included, for whatever page.
     """
     return head.upgrade == b"websocket" and route.rest in WEBSOCKETS
+
+
+def _may_act(head: RequestHead, route: Route) -> bool:
+    """Whether this is a GET that may do more than read: Moonraker serves all of Klippy's endpoints by GET, too."""
+    return head.method in (b"GET", b"HEAD") and route.rest.startswith(b"/printer/") and route.rest not in READING
 
 
 def host_names(config: Config) -> set[str]:

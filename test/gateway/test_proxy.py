@@ -121,6 +121,15 @@ async def test_a_page_on_another_port_of_the_same_host_may_ask(rig: Rig) -> None
     assert (await rig.ask(request(rig, "/printers/main/server/info", "Origin: http://127.0.0.1:8080")))[0] == 200
 
 
+async def test_a_browser_reads_without_saying_for_which_page_and_acts_from_pages_of_this_host(rig: Rig) -> None:
+    browser = "User-Agent: Mozilla/5.0 (X11; Linux x86_64)"
+    reading, acting = "/printers/main/printer/objects/query?webhooks", "/printers/main/printer/gcode/script?script=M117"
+    assert (await rig.ask(request(rig, reading, browser)))[0] == 200
+    assert (await rig.ask(request(rig, acting)))[0] == 200
+    assert (await rig.ask(request(rig, acting, browser)))[0] == 403
+    assert (await rig.ask(request(rig, acting, browser, f"Referer: http://{rig.host}/printers/main/fluidd/")))[0] == 200
+
+
 # -- the pool --------------------------------------------------------------------------------------------------------
 
 

@@ -133,6 +133,34 @@ def test_a_page_is_foreign_by_its_origin(fields: dict[str, list[str]], other_por
     assert Access().is_foreign(special, b"voron:7180", other_ports=other_ports) is foreign
 
 
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64)"
+
+
+@pytest.mark.parametrize(
+    ("fields", "hides"),
+    [
+        ({}, False),  # curl, a slicer
+        ({"user-agent": ["OrcaSlicer/2.3"]}, False),
+        ({"user-agent": [BROWSER]}, True),
+        ({"user-agent": [BROWSER], "referer": ["http://voron:7180/printers/main/mainsail/"]}, False),
+        ({"user-agent": [BROWSER], "referer": ["http://voron/"]}, False),
+        ({"user-agent": [BROWSER], "referer": ["http://voron:7180/", "http://evil.example/"]}, True),
+        ({"user-agent": [BROWSER], "referer": ["http://evil.example/http://voron:7180/"]}, True),
+        ({"user-agent": [BROWSER], "referer": ["http://ui.example/page"]}, False),
+        ({"user-agent": [BROWSER], "referer": ["about:blank"]}, True),
+        ({"user-agent": [BROWSER], "sec-fetch-site": ["same-origin"]}, False),
+        ({"user-agent": [BROWSER], "sec-fetch-site": ["none"]}, False),  # the user typed it
+        ({"user-agent": [BROWSER], "sec-fetch-site": ["same-site"]}, True),
+        ({"sec-fetch-site": ["same-site"], "referer": ["http://voron:7181/"]}, False),
+        ({"user-agent": [BROWSER], "origin": ["http://voron:7180"]}, False),  # judged by that
+    ],
+)
+def test_a_browser_says_whose_page_wants_a_get_that_acts(fields: dict[str, list[str]], hides: bool) -> None:
+    special = {name.encode(): [value.encode() for value in values] for name, values in fields.items()}
+    access = Access(cors_domains=Origins.of("http://ui.example"))
+    assert access.hides_its_page(special, b"voron:7180") is hides
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 1000.0
