@@ -27,6 +27,8 @@ from klipper_router.gateway.transport import RECEIVE_BYTES
 log = logging.getLogger("klipper_router.gateway")
 
 MAX_MESSAGE_BYTES = 10 * 1024 * 1024  # as Moonraker's
+# Each costs its object besides what it carries. The network cuts messages, too: this leaves 512 bytes for a piece.
+MAX_PIECES = 20_000
 MAX_UNREAD_BYTES = 8 * 1024 * 1024
 # A `send` waits while more than this is unsent.
 MAX_SENDING_BYTES = 256 * 1024
@@ -118,6 +120,10 @@ class ServedWebSocket(WebSocket):
         if self._closed:
             return
         self._send_event(TextMessage(data=text))
+        self._check_unread()
+
+    def _check_unread(self) -> None:
+        """After what is sent without waiting: messages, and pongs, which a client asks for."""
         if self._outbox_bytes > MAX_UNREAD_BYTES:
             log.warning("%s: its WebSocket is closed, it does not read (%d bytes)", self._name, self._outbox_bytes)
             self._end(1008, "the client does not read")
@@ -187,11 +193,12 @@ class ServedWebSocket(WebSocket):
 
     def _event(self, event: object) -> None:
         if isinstance(event, TextMessage | BytesMessage):
-            self._parts.append(event.data if isinstance(event.data, str) else bytes(event.data))
+            if event.data:
+                self._parts.append(event.data if isinstance(event.data, str) else bytes(event.data))
             self._parts_bytes += len(event.data)
-            if self._parts_bytes > MAX_MESSAGE_BYTES:
+            if self._parts_bytes > MAX_MESSAGE_BYTES or len(self._parts) > MAX_PIECES:
                 self._parts.clear()
-                self._fail(1009, f"a message is larger than {MAX_MESSAGE_BYTES} bytes")
+                self._fail(1009, f"a message is larger than {MAX_MESSAGE_BYTES} bytes, or in too many pieces")
             elif event.message_finished:
                 nothing: Any = b"" if isinstance(event, BytesMessage) else ""
                 self._messages.append(nothing.join(self._parts))
@@ -200,6 +207,7 @@ class ServedWebSocket(WebSocket):
                 self._arrived.set()
         elif isinstance(event, Ping):
             self._send_event(event.response())
+            self._check_unread()
         elif isinstance(event, CloseConnection):
             if self._protocol.state is ConnectionState.OPEN:  # wsproto's way to tell of bytes that are no frames
                 self._fail(int(event.code), event.reason or "")

@@ -373,6 +373,32 @@ async def test_a_client_that_does_not_read_loses_its_websocket(speaker: Speaker,
         await echo.flood_ended.wait()
 
 
+async def test_a_client_that_pings_and_does_not_read_loses_its_websocket(speaker: Speaker) -> None:
+    await speaker.open("/")
+    pings = speaker.protocol.send(Ping(payload=b"x" * 125)) * 5000
+    with trio.fail_after(3 * WITHIN_S):
+        with contextlib.suppress(trio.BrokenResourceError):
+            while True:
+                await speaker.stream.send_all(pings)
+
+
+async def test_a_message_in_too_many_pieces_is_refused_and_an_empty_one_costs_nothing(
+    speaker: Speaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("klipper_router.gateway.websocket.MAX_PIECES", 10)
+    await speaker.open("/")
+    pieces = [TextMessage(data=text, message_finished=False) for text in ["", "a"] * 10]
+    for piece in pieces:
+        await speaker.send(piece)
+    await speaker.send(TextMessage(data=""))
+    assert await speaker.next() == TextMessage(data="a" * 10, frame_finished=True, message_finished=True)
+    for piece in [*pieces, pieces[-1]]:
+        await speaker.send(piece)
+    event = await speaker.next()
+    assert isinstance(event, CloseConnection)
+    assert event.code == 1009
+
+
 @pytest.mark.parametrize(
     ("fields", "status"),
     [
