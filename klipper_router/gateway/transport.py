@@ -174,6 +174,8 @@ def drop_if_unread(sock: socket.socket) -> None:
 async def accepted(listener: socket.socket) -> AsyncGenerator[tuple[socket.socket, str], None]:
     """Every connection that comes to a listening socket, and the address it comes from, for ever."""
     while True:
+        # Who is cancelled may find the listener closed, or another task waiting on it, before the wait notices.
+        await trio.lowlevel.checkpoint_if_cancelled()
         await trio.lowlevel.wait_readable(listener)
         try:
             sock, address = listener.accept()

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 
 from klipper_router.errors import ConfigError
 from test.gateway.rig import Rig, Toy, free_port, loaded, running
@@ -80,6 +82,19 @@ async def test_a_port_moves_to_another_printer(changing: Changing) -> None:
     assert await changing.answers(port, changing.main)
     changing.change(led=f"origin: 127.0.0.1:{port}")
     assert await changing.answers(port, changing.led)
+
+
+async def test_a_port_that_is_given_up_before_anybody_was_accepted_ends_nothing(changing: Changing) -> None:
+    port = free_port()
+    for _ in range(10):  # the order of tasks is random
+        changing.change(main=f"origin: 127.0.0.1:{port}")
+        changing.change(led=f"origin: 127.0.0.1:{port}")
+        assert await changing.answers(port, changing.led)
+        changing.change()
+        changing.change(main=f"origin: 127.0.0.1:{port}")
+        changing.change()
+        await trio.testing.wait_all_tasks_blocked()
+    assert (await changing.rig.ask(request("/server/info", "localhost")))[0] == 404
 
 
 async def test_a_port_that_is_taken_changes_nothing(changing: Changing) -> None:
