@@ -55,7 +55,9 @@ class Origins:
                 if origin.address in moved:
                     self._next[origin] = moved.pop(origin.address)
                 else:
-                    self._next[origin] = listening(origin.address, f"[klippy {origin.printer}] origin")
+                    # 127.0.0.1:7181 becomes *:7181: the two overlap, and the old one is closed only by `change`.
+                    overlaps = [sock for address, sock in moved.items() if address.port == origin.address.port]
+                    self._next[origin] = listening(origin.address, f"[klippy {origin.printer}] origin", overlaps)
         except ConfigError:
             self._forget_prepared()
             raise

@@ -232,15 +232,24 @@ def bound(addresses: Iterable[tuple[Address, str]]) -> Iterator[list[socket.sock
         yield sockets
 
 
-def listening(address: Address, place: str) -> socket.socket:
-    """A listening socket, for the place in the configuration that asks for it. Raises ConfigError."""
+def listening(address: Address, place: str, beside: Iterable[socket.socket] = ()) -> socket.socket:
+    """A listening socket, for the place in the configuration that asks for it. Raises ConfigError.
+
+    ``beside``: listening sockets of ours that are to be closed for it, and may overlap with it until then.
+    """
+    given_up = list(beside)
     try:
-        return _listening(address)
+        for sock in given_up:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        return _listening(address, beside=bool(given_up))
     except OSError as error:
         raise ConfigError(f"{place} {address}: {error.strerror or error}") from None
+    finally:
+        for sock in given_up:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
 
 
-def _listening(address: Address) -> socket.socket:
+def _listening(address: Address, *, beside: bool) -> socket.socket:
     """Raises OSError."""
     # Of a name with several addresses (localhost), the first one.
     family, kind, protocol, _, place = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
@@ -250,8 +259,12 @@ def _listening(address: Address) -> socket.socket:
         if family == socket.AF_INET6:
             # `[::]:7180` beside `*:7180` are two listeners; alone, it takes IPv4 clients as mapped addresses.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address.host != "::"))
+        if beside:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(place)
         sock.listen(BACKLOG)
+        if beside:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
         sock.setblocking(False)
     except BaseException:
         sock.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -82,6 +83,21 @@ async def test_a_port_moves_to_another_printer(changing: Changing) -> None:
     assert await changing.answers(port, changing.main)
     changing.change(led=f"origin: 127.0.0.1:{port}")
     assert await changing.answers(port, changing.led)
+
+
+async def test_a_port_is_opened_to_all_addresses_and_closed_to_them_again(changing: Changing) -> None:
+    port = free_port()
+    changing.change(main=f"origin: 127.0.0.1:{port}")
+    changing.change(main=f"origin: *:{port}")
+    assert await changing.answers(port, changing.main)
+    async with await trio.open_tcp_stream("127.0.0.2", port):
+        pass
+    changing.change(main=f"origin: 127.0.0.1:{port}")
+    assert await changing.answers(port, changing.main)
+    with pytest.raises(OSError, match="connect"):
+        await trio.open_tcp_stream("127.0.0.2", port)
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", port))
 
 
 async def test_a_port_that_is_given_up_before_anybody_was_accepted_ends_nothing(changing: Changing) -> None:
