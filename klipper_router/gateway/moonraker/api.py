@@ -5,9 +5,10 @@ Knows no HTTP: `site` brings it requests and clients, `methods` says what a requ
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,6 +83,8 @@ class PrinterApi:
         self.web = Follower(f"gateway: HTTP to {printer.name}")
         self._webcams_told = webcams("")
         self._nursery: trio.Nursery | None = None
+        self._serving: set[trio.CancelScope] = set()
+        self._ended = False
 
     async def run(self) -> None:
         """Live, for ever."""
@@ -97,6 +100,21 @@ class PrinterApi:
             stop_listening()
             self.klippy.stop()
             self.sensors.lost()
+            self._ended = True
+            for scope in list(self._serving):
+                scope.cancel()
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[trio.CancelScope]:
+        """Around whatever a client is served: cancelled with the API, as nobody would answer any more."""
+        with trio.CancelScope() as scope:
+            self._serving.add(scope)
+            if self._ended:
+                scope.cancel()
+            try:
+                yield scope
+            finally:
+                self._serving.discard(scope)
 
     def later(self, work: Callable[[], Awaitable[object]]) -> Reply:
         """Answer by a task."""

@@ -25,7 +25,7 @@ from klipper_router.gateway.http import (
 )
 from klipper_router.gateway.moonraker import methods, rpc
 from klipper_router.gateway.moonraker.api import MAX_SESSIONS, Call, PrinterApi
-from klipper_router.gateway.moonraker.bridge import bridge
+from klipper_router.gateway.moonraker.bridge import GOING_AWAY, bridge
 from klipper_router.gateway.moonraker.rpc import ApiError, Reply
 from klipper_router.gateway.moonraker.session import MAX_REQUESTS_UNDER_WAY, Session
 
@@ -35,6 +35,7 @@ MAX_BODY_BYTES = 4 * 1024 * 1024
 WEBSOCKET = "/websocket"
 KLIPPYSOCKET = "/klippysocket"
 JSONRPC = "/server/jsonrpc"
+NO_MORE = "this printer is not served here any more"
 # Arguments that are for the transport, not for the method (application.py EXCLUDED_ARGS).
 _OF_THE_TRANSPORT = frozenset({"_", "token", "access_token", "connection_id"})
 
@@ -61,6 +62,11 @@ class MoonrakerSite(Site):
         return request.path in (WEBSOCKET, "/access/info", JSONRPC)
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
+        with self._api.serving():
+            return await self._handle(request)
+        raise HttpError(503, NO_MORE)
+
+    async def _handle(self, request: HttpRequest) -> HttpResponse:
         call = self._call(request)
         if request.path == JSONRPC:
             return await self._jsonrpc(request, call)
@@ -106,6 +112,12 @@ class MoonrakerSite(Site):
             raise HttpError(404, "Not Found")
 
     async def websocket(self, socket: WebSocket) -> None:
+        with self._api.serving() as scope:
+            await self._websocket(socket)
+        if scope.cancelled_caught:
+            await socket.close(GOING_AWAY, NO_MORE)
+
+    async def _websocket(self, socket: WebSocket) -> None:
         if socket.request.path == WEBSOCKET:
             await self._session(socket)
             return

@@ -111,6 +111,18 @@ async def test_a_printer_that_is_taken_away_is_no_longer_served(tmp_path: Path) 
                 await trio.sleep(0.01)
 
 
+@pytest.mark.parametrize("path", ["/websocket", "/klippysocket"])
+async def test_clients_of_a_printer_that_is_taken_away_are_closed(tmp_path: Path, path: str) -> None:
+    async with daemon(tmp_path) as made, websocket(made, path) as client:
+        router_cfg = tmp_path / "router.cfg"
+        router_cfg.write_text(router_cfg.read_text().replace("moonraker: none\n", ""))
+        made.router.reconfigure(configuration.load(router_cfg))
+        with trio.fail_after(WITHIN_S):
+            while await client.receive() is not None:
+                pass
+        assert client.close_code == 1001
+
+
 async def test_a_camera_that_is_added_is_told_to_the_clients(tmp_path: Path) -> None:
     async with daemon(tmp_path) as made, websocket(made, "/websocket") as client:
         await client.send({"jsonrpc": "2.0", "method": "server.webcams.list", "id": 1})
