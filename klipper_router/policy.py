@@ -44,6 +44,19 @@ def check_event(target: str, section: KlippySection, by: str) -> None:
     _check_from(target, "events_from", section.events_from, by)
 
 
+def check_everything(target: str, section: KlippySection, by: str) -> None:
+    """May ``by`` have a connection to ``target`` on which nobody looks at what is said?"""
+    _check_from(target, "gcode_from", section.gcode_from, by)
+    _check_from(target, "endpoints_from", section.endpoints_from, by)
+    options = {
+        "allow_gcode": section.allow_gcode is not None,
+        "deny_gcode": bool(section.deny_gcode),
+        "allow_endpoints": section.allow_endpoints is not None,
+    }
+    if option := next((name for name, is_set in options.items() if is_set), None):
+        raise CallError(f"{option} of [klippy {target}] could not be kept")
+
+
 def _check_from(target: str, option: str, allowed: list[str] | None, by: str) -> None:
     if allowed is not None and by not in allowed:
         raise CallError(f"{by} is not in {option} of [klippy {target}]")

@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 import trio
 
+from klipper_router import policy
+from klipper_router.errors import CallError
 from klipper_router.gateway.http import (
     HttpError,
     HttpRequest,
@@ -104,6 +106,10 @@ class MoonrakerSite(Site):
         elif request.path == KLIPPYSOCKET:
             if not request.authorized:
                 raise HttpError(401, "Unauthorized")
+            try:
+                policy.check_everything(self._api.printer.name, self._api.printer.section, self._api.web.group)
+            except CallError as error:
+                raise HttpError(403, f"refused: {error}") from None
             if not self._api.klippy.connected:
                 raise HttpError(503, "Klippy Unix Connection Not Available")
             if self._bridges >= MAX_SESSIONS:

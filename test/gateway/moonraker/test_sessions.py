@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -165,6 +166,28 @@ async def test_policy_holds_for_clients_of_the_gateway() -> None:
         assert (await client.call("printer.info"))["state"] == "ready"
         assert await client.call("printer.emergency_stop") == "ok"
         await client.notification("klippy_shutdown")
+
+
+@pytest.mark.parametrize(
+    ("options", "refused"),
+    [
+        ({}, False),
+        ({"gcode_from": ["main", "gateway"], "endpoints_from": ["gateway"]}, False),
+        ({"gcode_from": ["main"]}, True),
+        ({"endpoints_from": []}, True),
+        ({"allow_gcode": ["M117"]}, True),
+        ({"deny_gcode": ["M112"]}, True),
+        ({"allow_endpoints": ["pause_resume/*"]}, True),
+    ],
+)
+async def test_no_policy_is_got_round_by_a_connection_to_klippy(options: dict[str, Any], refused: bool) -> None:
+    async with rig(**options) as made:
+        request = HttpRequest("GET", "/klippysocket")
+        if not refused:
+            made.site.check_websocket(request)
+            return
+        with pytest.raises(HttpError, match=r"403: refused: .* of \[klippy led\]"):
+            made.site.check_websocket(request)
 
 
 async def test_emergency_stop_is_refused_where_the_gateway_may_call_nothing() -> None:
