@@ -202,6 +202,8 @@ def _request(head: bytes) -> RequestHead:
     made.upgrade = b""
     if b"upgrade" in made.connection and made.http11:
         made.upgrade = b",".join(special.get(b"upgrade", ())).strip().lower()
+    if made.upgrade == b"websocket" and made.has_body:
+        raise BadHead(400, "a WebSocket's handshake has no body")  # what follows it are frames, or a body
     expect = special.get(b"expect")
     if expect and expect != [b"100-continue"] and expect[0].lower() != b"100-continue":
         raise BadHead(417, "only 'Expect: 100-continue' is understood")
