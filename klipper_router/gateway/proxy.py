@@ -10,13 +10,15 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
+from urllib.parse import unquote_to_bytes
 
 from klipper_router.gateway import relay
 from klipper_router.gateway.access import Client
+from klipper_router.gateway.allowed import AllowedFrames, AllowedMethods
 from klipper_router.gateway.connection import CONTINUE, Connection
 from klipper_router.gateway.header_rules import REFRAMED, UNFILTERED, request_head, response_head
 from klipper_router.gateway.heads import RequestHead, ResponseHead
-from klipper_router.gateway.http import HttpError, Rewriter, Rewriters
+from klipper_router.gateway.http import FrameFilter, HttpError, Rewriter, Rewriters
 from klipper_router.gateway.pool import Pool
 from klipper_router.gateway.routes import Route
 from klipper_router.gateway.settings import MoonrakerPaths, Upstream
@@ -28,6 +30,7 @@ log = logging.getLogger("klipper_router.gateway")
 REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
 
 MAX_REWRITTEN_BYTES = 1024 * 1024
+_FRAMED_ANEW = frozenset({b"content-length", b"expect"})
 
 Respond = Callable[[Transport, bytes], Awaitable[bool]]
 """Passes a response on that begins with the given bytes; whether the upstream's connection can be used again."""
@@ -44,6 +47,7 @@ class Proxy:
         self.allow = allow
         self._rewriters = rewriters
         self._allowed = frozenset(name.encode() for name in allow)
+        self._methods = AllowedMethods(allow)
         self._path = upstream.path.encode()
         tls = ssl.create_default_context() if upstream.tls else None
         self.pool = Pool(upstream.host, upstream.port, tls)
@@ -60,14 +64,13 @@ class Proxy:
             raise HttpError(403, f"/{first.decode()} of this printer is not open here ({where})")
         target = self._path + rest + (b"?" + head.query if head.query else b"")
         filters = None
-        if self._rewriters:
-            if rest.startswith(b"/server/webcams/"):
-                rewriter = self._rewriters.for_webcams(self.printer, _base(head, client, route))
-                if rewriter:
-                    await self._rewrite(connection, head, client, target, rewriter)
-                    return
-            elif rest == b"/websocket" and head.upgrade:
-                filters = self._rewriters.for_websocket(self.printer, _base(head, client, route))
+        if rest == b"/websocket" and head.upgrade:
+            filters = self._filters(head, client, route)
+        elif self._rewriters and rest.startswith(b"/server/webcams/"):
+            rewriter = self._rewriters.for_webcams(self.printer, _base(head, client, route))
+            if rewriter:
+                await self._rewrite(connection, head, client, target, rewriter)
+                return
 
         async def respond(transport: Transport, answer: bytes) -> bool:
             return await relay.response(connection, head, transport, answer, make, filters)
@@ -75,11 +78,33 @@ class Proxy:
         def make(response: ResponseHead) -> bytes:
             return response_head(response, head, connection, route.prefix)
 
+        if head.has_body and _is_jsonrpc(rest) and not self._methods.all_open:
+            await self._exchange(connection, head, await self._checked(connection, head, client, target), respond)
+            return
         data = request_head(head, target, client, UNFILTERED if filters else frozenset()) + connection.buffered_body()
         if connection.body.done:
             await self._exchange(connection, head, data, respond)
         else:
             await self._exchange_streaming(connection, data, respond)
+
+    def _filters(self, head: RequestHead, client: Client, route: Route) -> tuple[FrameFilter, FrameFilter] | None:
+        """For a WebSocket: of what goes to Moonraker, of what goes to the client."""
+        base = _base(head, client, route)
+        webcams = self._rewriters.for_websocket(self.printer, base) if self._rewriters else None
+        if self._methods.all_open:
+            return webcams
+        if webcams is None:
+            return AllowedFrames(self._methods), _AsItIs()
+        return AllowedFrames(self._methods, webcams[0].feed), webcams[1]
+
+    async def _checked(self, connection: Connection, head: RequestHead, client: Client, target: bytes) -> bytes:
+        """A request of JSON-RPC as Moonraker may have it. Raises HttpError."""
+        try:
+            content = self._methods.checked(await _whole_body(connection, head))
+        except ValueError as error:
+            raise HttpError(400, f"the body is no JSON: {error}") from None
+        framing = b"Content-Length: %d\r\n" % len(content)
+        return request_head(head, target, client, _FRAMED_ANEW, framing) + content
 
     async def _rewrite(
         self, connection: Connection, head: RequestHead, client: Client, target: bytes, rewriter: Rewriter
@@ -186,6 +211,17 @@ async def _whole_body(connection: Connection, head: RequestHead) -> bytes:
         if size_bytes > MAX_REWRITTEN_BYTES:
             raise HttpError(413, f"the body is larger than {MAX_REWRITTEN_BYTES} bytes")
     return b"".join(payload)
+
+
+class _AsItIs:
+    """A `http.FrameFilter` that changes nothing."""
+
+    def feed(self, data: bytes) -> bytes:
+        return data
+
+
+def _is_jsonrpc(rest: bytes) -> bool:
+    return unquote_to_bytes(rest).rstrip(b"/") == b"/server/jsonrpc"
 
 
 def _base(head: RequestHead, client: Client, route: Route) -> str:

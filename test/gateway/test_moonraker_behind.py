@@ -292,3 +292,14 @@ async def test_a_moonraker_that_trusts_everybody_is_told_of(
     async with running(tmp_path, GATEWAY.format(port=behind.port)) as rig:
         await behind.ready(rig)
         assert await self_test.trusts_strangers(rig.gateway.proxies["main"]) is True
+
+
+async def test_allow_holds_for_the_websocket_too(behind: Behind, tmp_path: Path) -> None:
+    text = GATEWAY.replace("origin:", "allow: printer, server, websocket\norigin:")
+    async with running(tmp_path, text.format(port=behind.port)) as rig:
+        await behind.ready(rig)
+        async with speaking(rig) as speaker:
+            assert isinstance(await speaker.open("/printers/main/websocket"), AcceptConnection)
+            assert (await answer(speaker, "server.info"))["klippy_state"] == "ready"
+            assert (await answer(speaker, "machine.system_info"))["code"] == -32601
+            assert (await answer(speaker, "machine.reboot"))["message"] == "Method not found"

@@ -117,6 +117,21 @@ async def test_paths_that_are_not_allowed_stay_closed(rig: Rig, toy: Toy) -> Non
     assert b"reboot" not in toy.received
 
 
+async def test_methods_below_paths_that_are_not_allowed_stay_closed_for_jsonrpc_too(rig: Rig, toy: Toy) -> None:
+    def post(content: str) -> bytes:
+        fields = ["Content-Type: application/json", f"Content-Length: {len(content)}"]
+        return request(rig, "/printers/main/server/jsonrpc", *fields, method="POST") + content.encode()
+
+    status, _, _ = await rig.ask(post('{"jsonrpc": "2.0", "method": "machine.reboot", "id": 1}'))
+    assert status == 200  # Moonraker's word: it has no such method
+    assert b"closed.by_klipper_router" in toy.received
+    assert b"machine.reboot" not in toy.received
+    assert (await rig.ask(post("no JSON")))[0] == 400
+    opened = '{"jsonrpc": "2.0", "method": "printer.info", "id": 1}'
+    assert (await rig.ask(post(opened)))[0] == 200
+    assert toy.received.endswith(opened.encode())
+
+
 async def test_a_page_on_another_port_of_the_same_host_may_ask(rig: Rig) -> None:
     assert (await rig.ask(request(rig, "/printers/main/server/info", "Origin: http://127.0.0.1:8080")))[0] == 200
 

@@ -38,7 +38,7 @@ class TextRewriter:
         done = 0  # up to here it is in `out`
         out: list[bytes] = []
         while at < size_bytes:
-            begin, end, key = _frame(data, at)
+            begin, end, key = frame_at(data, at)
             seen = data[at] == _TEXT_IN_ONE_FRAME and end - begin <= MAX_HELD_BYTES
             if not begin or (seen and end > size_bytes):
                 self._held = data[at:]
@@ -59,7 +59,7 @@ class TextRewriter:
         """The frame in place of the one whose content this is; None: the same."""
         if not key and data.find(self._marker, begin, end) < 0:
             return None
-        content = _masked(data[begin:end], key) if key else data[begin:end]
+        content = masked(data[begin:end], key) if key else data[begin:end]
         if key and self._marker not in content:
             return None
         made = self._rewrite(content)
@@ -76,10 +76,10 @@ def frame(content: bytes, key: bytes = b"") -> bytes:
         head = bytes((_TEXT_IN_ONE_FRAME, mask | 126)) + size_bytes.to_bytes(2, "big")
     else:
         head = bytes((_TEXT_IN_ONE_FRAME, mask | 127)) + size_bytes.to_bytes(8, "big")
-    return head + key + (_masked(content, key) if key else content)
+    return head + key + (masked(content, key) if key else content)
 
 
-def _frame(data: bytes, at: int) -> tuple[int, int, bytes]:
+def frame_at(data: bytes | bytearray, at: int) -> tuple[int, int, bytes]:
     """Begin and end of the content of the frame at ``at``, and its mask; begin 0: its header is not complete."""
     left_bytes = len(data) - at
     if left_bytes < 2:
@@ -94,14 +94,14 @@ def _frame(data: bytes, at: int) -> tuple[int, int, bytes]:
         begin += width
     key = b""
     if data[at + 1] & _MASKED:
-        key = data[begin : begin + 4]
+        key = bytes(data[begin : begin + 4])
         begin += 4
         if len(data) < begin:
             return 0, 0, b""
     return begin, begin + size_bytes, key
 
 
-def _masked(content: bytes, key: bytes) -> bytes:
+def masked(content: bytes, key: bytes) -> bytes:
     """Mask or unmask (it is the same)."""
     size_bytes = len(content)
     stream = (key * (size_bytes // 4 + 1))[:size_bytes]
