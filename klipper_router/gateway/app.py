@@ -110,7 +110,7 @@ class Gateway:
         client = self.access.client(connection.ip, head.special, tls=connection.tls)
         own = connection.printer
         if own is None and self._hosts:
-            own = self._hosts.get(host_name(head.host))
+            own = self._printer_of(host_name(head.host))
         route = routes.route(head.raw_path, own)
         if route.kind is Kind.MOONRAKER and route.printer in self.proxies:
             if not _is_websocket(head, route) and self.access.is_foreign(head.special, head.host, other_ports=True):
@@ -139,6 +139,15 @@ class Gateway:
         request = local.request_of(connection, head, client, route, ui)
         strict = route.kind is Kind.MOONRAKER
         await local.serve_site(self.access, connection, head, request, site, strict=strict)
+
+    def _printer_of(self, host: str) -> str | None:
+        """Whose own name a Host is; one that is named goes before ``*.example.org``, the longest of these first."""
+        name = host
+        while name:
+            if printer := self._hosts.get(name if name == host else f"*.{name}"):
+                return printer
+            name = name.partition(".")[2]
+        return None
 
     def _site(self, route: Route) -> Site | None:
         match route.kind:

@@ -135,3 +135,12 @@ async def test_a_name_that_comes_is_known_at_once_and_unknown_when_it_goes(chang
     assert changing.led.received.count(b"GET /server/info ") == 1
     changing.change()
     assert (await changing.rig.ask(asked))[0] == 421
+
+
+async def test_all_names_below_one_may_be_a_printers(changing: Changing) -> None:
+    changing.change(main="host: *.main.example.org", led="host: led.main.example.org")
+    for host, status in (("a.main.example.org", 200), ("a.b.main.example.org:8080", 200), ("main.example.org", 421)):
+        assert (await changing.rig.ask(request("/server/info", host)))[0] == status
+    assert changing.main.received.count(b"GET /server/info ") == 2
+    assert (await changing.rig.ask(request("/server/info", "led.main.example.org")))[0] == 200
+    assert changing.led.received.count(b"GET /server/info ") == 1
