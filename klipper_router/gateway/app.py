@@ -14,8 +14,9 @@ import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import msgspec
 import trio
 
 from klipper_router.config import Config
@@ -297,7 +298,7 @@ async def _serve_http(
         sites = Sites(cameras=cameras, ui=_user_interfaces(section))
         moonrakers = Moonrakers(router, access, sites.moonraker, cameras.webcams)
         if ready.inventory:
-            sites.page = _page(router, access, ready.inventory, cameras)
+            sites.page = _page(router, section, access, ready.inventory, cameras)
         gateway = Gateway(access, sites, cameras)
         server = Server(
             gateway.dispatch,
@@ -312,7 +313,7 @@ async def _serve_http(
 
         def configure() -> None:
             access.know_hosts(host_names(router.config))
-            gateway.configure(router.config.gateway or section, router.config.klippy)
+            gateway.configure(section, router.config.klippy)  # [gateway] counts from the next start on
             cameras.configure(router.config.klippy, router.config.camera)
 
         with contextlib.ExitStack() as at_end:
@@ -346,12 +347,17 @@ def _user_interfaces(section: GatewaySection) -> UserInterfaces:
     return UserInterfaces(mainsail=mainsail, fluidd=fluidd)
 
 
-def _page(router: Router, access: Access, inventory: Inventory, cameras: CameraSite) -> Page:
+def _page(router: Router, section: GatewaySection, access: Access, inventory: Inventory, cameras: CameraSite) -> Page:
+    def extras_of(name: str) -> dict[str, Any]:
+        return extras.of(msgspec.structs.replace(router.config, gateway=section), name, cameras.names(name))
+
     return Page(
         router,
         inventory,
         apply=router.reconfigure,
-        extras=lambda name: extras.of(router.config, name, cameras.names(name)),
+        extras=lambda name: extras.of(
+            msgspec.structs.replace(router.config, gateway=section), name, cameras.names(name)
+        ),
         oneshot_token=access.oneshot_token,
         discover=cameras.discover,
     )

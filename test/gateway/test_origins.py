@@ -144,3 +144,11 @@ async def test_all_names_below_one_may_be_a_printers(changing: Changing) -> None
     assert changing.main.received.count(b"GET /server/info ") == 2
     assert (await changing.rig.ask(request("/server/info", "led.main.example.org")))[0] == 200
     assert changing.led.received.count(b"GET /server/info ") == 1
+
+
+async def test_another_ui_counts_from_the_next_start_on(tmp_path: Path) -> None:
+    text = "[gateway]\nlisten: 127.0.0.1:0\n{ui}: ui\n[klippy main]\nmoonraker: http://127.0.0.1:9\n"
+    async with running(tmp_path, text.format(ui="mainsail")) as rig:
+        rig.router.reconfigure(loaded(tmp_path, text.format(ui="fluidd")))
+        status, fields, _ = await rig.get("/printers/main")
+        assert (status, fields.get("location")) == (302, "/printers/main/mainsail/")
