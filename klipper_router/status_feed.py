@@ -99,9 +99,11 @@ class StatusFeed(Generic[Caller]):
                 raise answer
             status = self._read(answer)
         except RouterError as error:
-            # No Klipper known refuses what is sent here; it is asked again at the next `refresh`, not at once for ever.
+            # No Klipper known refuses what is sent here; it is asked again at the next `refresh`, not at once for ever,
+            # and then whatever is wanted: of what was asked for before, nothing is known any more (`Following.ask`).
             log.error("%s: objects/subscribe failed: %s", self._printer, error)
             self._asking = False
+            self._acknowledged = None
             return
         has_objects = self._on_status(status)
         self._asking = False

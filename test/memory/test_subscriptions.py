@@ -470,6 +470,21 @@ def keep_busy(bench: Bench, name: str) -> None:
         klippy.call_remote("router/gcode/script", target=name, script="M118 busy")
 
 
+async def test_after_a_refusal_even_what_was_asked_for_before_is_asked_for_again(nursery: trio.Nursery) -> None:
+    """Of it nothing is known any more; who follows no more than that would never hear of it."""
+    bench = await started(nursery, "main", "led")
+    main, led = bench
+    main.raw_answers["objects/subscribe"] = b'{"id": %d, "error": {"message": "not now"}}'
+    follow(led, "ON_STATUS", print_stats=["state"])
+    await settle()
+    led.call_remote("router/objects/unsubscribe", target="main", gcode_callback="ON_STATUS")
+    await settle()
+    del main.raw_answers["objects/subscribe"]
+    follow(led, "ON_OTHER", webhooks=["state"])
+    await trio.sleep(10)
+    assert taken(led, "ON_OTHER") == [{"WEBHOOKS_STATE": "ready"}]
+
+
 async def test_a_callback_subscribed_a_thousand_times_while_its_printer_is_busy_runs_once_with_the_newest_wants(
     nursery: trio.Nursery,
 ) -> None:
