@@ -22,11 +22,12 @@ def notify(state: str) -> None:
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as sock:
-        try:
+    try:
+        # Making the socket fails, too: when the process has all the files open that it may.
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as sock:
             sock.sendto(state.encode(), address.replace("@", "\0", 1) if address.startswith("@") else address)
-        except OSError as error:
-            log.warning("systemd cannot be told %r: %s", state, error)
+    except OSError as error:
+        log.warning("systemd cannot be told %r: %s", state, error)
 
 
 def reloading() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import stat
@@ -130,6 +131,19 @@ def test_an_abstract_address_is_told_too(monkeypatch: pytest.MonkeyPatch, tmp_pa
         monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}")
         supervision.notify("READY=1")
         assert listening.next() == "READY=1"
+
+
+def test_a_process_that_may_open_no_more_files_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.closing(Systemd(str(tmp_path / "notify"))) as systemd:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+        try:
+            supervision.notify("WATCHDOG=1")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        supervision.notify("WATCHDOG=1")
+        assert systemd.next() == "WATCHDOG=1"
 
 
 @pytest.mark.parametrize("address", [None, "", "relative", "/nowhere/at/all"])
