@@ -84,6 +84,8 @@ class Gate:
                 suspended_s = self.guard.count(route, now_s, allowance)
                 if suspended_s is None:
                     continue
+                if route.method:
+                    self.guard.excuse(Route(printer))
                 self._suspend(route, suspended_s)
             caller.printer.counters.suspended += 1
             raise Suspended("suspended, it looks like a loop")

@@ -87,6 +87,11 @@ class LoopGuard:
         rate.suspended, rate.count, rate.busy_s = False, 0, 0
         return rate.refused
 
+    def excuse(self, route: Route) -> None:
+        """Its calls so far are put down to another route: begin to count anew."""
+        rate = self._rate(route)
+        rate.count = rate.busy_s = 0
+
     def _rate(self, route: Route) -> _Rate:
         rate = self._rates.get(route)
         if rate is None:

@@ -108,6 +108,20 @@ async def test_other_calls_of_the_same_printer_and_of_others_are_served_meanwhil
     assert len(led.runs_of("AGAIN")) == served
 
 
+async def test_a_fast_loop_does_not_stop_the_other_calls_of_its_printer_at_the_moment_it_is_found(
+    nursery: trio.Nursery,
+) -> None:
+    bench = await started(nursery)
+    main, _, mmu = bench
+    while not bench.router.gate.guard.suspended():
+        main.call_remote("router/gcode/script", target="led", script="AGAIN")
+        await trio.sleep(1 / 300)  # of two idle Klippers; more than a printer may call in all
+    main.call_remote("router/gcode/script", target="mmu", script="OTHER")
+    await settle()
+    assert len(mmu.runs_of("OTHER")) == 1
+    assert bench.router.gate.guard.suspended() == [("main", "router/gcode/script", "led")]
+
+
 async def test_a_loop_under_ever_new_names_is_found_as_well(nursery: trio.Nursery) -> None:
     bench = await started(nursery)
     main, _, mmu = bench
