@@ -39,6 +39,7 @@ class Gate:
         self.guard = LoopGuard()
         self._involved = involved
         self._start_soon = start_soon
+        self._suspensions: dict[Route, trio.CancelScope] = {}  # each is cancelled to end it
 
     # -- policy --------------------------------------------------------------------------------------------------
 
@@ -90,13 +91,25 @@ class Gate:
             caller.printer.counters.suspended += 1
             raise Suspended("suspended, it looks like a loop")
 
+    def forgive(self, printer: str) -> None:
+        """The macros of this printer have ended, and their loops with them: serve those that come next.
+
+        What its ROUTER_ON_READY subscribes would otherwise be missing until the next restart.
+        """
+        for route, suspension in self._suspensions.items():
+            if route.printer == printer:
+                suspension.cancel()
+
     def _suspend(self, route: Route, suspended_s: float) -> None:
         log.error("%s: %s looks like a loop and is suspended for %g s", route.printer, _what(route), suspended_s)
         self._tell(route, f"{_what(route)} from {route.printer} looks like a loop, not served for {suspended_s:g} s")
-        self._start_soon(self._resume_later, route, suspended_s)
+        suspension = self._suspensions[route] = trio.CancelScope()
+        self._start_soon(self._resume_later, route, suspended_s, suspension)
 
-    async def _resume_later(self, route: Route, suspended_s: float) -> None:
-        await trio.sleep(suspended_s)
+    async def _resume_later(self, route: Route, suspended_s: float, suspension: trio.CancelScope) -> None:
+        with suspension:
+            await trio.sleep(suspended_s)
+        del self._suspensions[route]
         refused = self.guard.resume(route)
         log.warning("%s: %s is served again; %d calls were not", route.printer, _what(route), refused)
         self._tell(route, f"{_what(route)} from {route.printer} is served again; {refused} calls were not")

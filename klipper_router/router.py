@@ -303,6 +303,7 @@ class Router:
                 self._trigger_builtin("router/ready", printer)
             case Effect.DISCONNECTED:
                 self.drop(self._callers[name])
+                self.gate.forgive(name)
                 self._tell_others(printer, "ROUTER_ON_DISCONNECTED", [("PRINTER", name)])
                 self._trigger_builtin("router/disconnected", printer)
             case Effect.GREET:

@@ -122,6 +122,22 @@ async def test_a_fast_loop_does_not_stop_the_other_calls_of_its_printer_at_the_m
     assert bench.router.gate.guard.suspended() == [("main", "router/gcode/script", "led")]
 
 
+async def test_a_printer_that_restarts_is_served_at_once_so_that_its_handlers_are_back(nursery: trio.Nursery) -> None:
+    bench = await started(nursery)
+    main, led, _ = bench
+    main.define("ROUTER_ON_READY", act=lambda _: main.call_remote("router/event/subscribe", event="x", gcode="OTHER"))
+    for looping in (main, led):
+        number = 0
+        while (looping.name,) not in [route[:1] for route in bench.router.gate.guard.suspended()]:
+            number += 1
+            looping.call_remote("router/event/trigger", event=f"x{number}")
+            await trio.sleep(1 / 300)
+    main.restart()
+    await trio.sleep(2)
+    assert bench.router.gate.guard.suspended() == [("led", "", "")]
+    assert await bench.client().request("router/event/trigger", event="x") == {"handlers": 1}
+
+
 async def test_a_loop_under_ever_new_names_is_found_as_well(nursery: trio.Nursery) -> None:
     bench = await started(nursery)
     main, _, mmu = bench
