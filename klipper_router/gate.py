@@ -32,12 +32,19 @@ class Suspended(CallError):
 class Gate:
     """The policies of all printers, and the guard of their calls.
 
-    ``involved(route)`` names the printers that a route concerns; ``start_soon`` runs a task for the router.
+    ``involved(route)`` names the printers that a route concerns, ``subscriptions(caller)`` counts what a caller
+    follows; ``start_soon`` runs a task for the router.
     """
 
-    def __init__(self, involved: Callable[[Route], Iterable[Printer[Caller]]], start_soon: Callable[..., None]) -> None:
+    def __init__(
+        self,
+        involved: Callable[[Route], Iterable[Printer[Caller]]],
+        subscriptions: Callable[[Caller], int],
+        start_soon: Callable[..., None],
+    ) -> None:
         self.guard = LoopGuard()
         self._involved = involved
+        self._subscriptions = subscriptions
         self._start_soon = start_soon
         self._suspensions: dict[Route, trio.CancelScope] = {}  # each is cancelled to end it
 
@@ -77,12 +84,13 @@ class Gate:
             return
         printer = caller.name
         now_s = trio.current_time()
+        callbacks = caller.printer.counters.callbacks
         for route, allowance in (
             (Route(printer, request.method, subject), 1),
             (Route(printer), ALL_ROUTES_ALLOWANCE),
         ):
             if not self.guard.is_suspended(route):
-                suspended_s = self.guard.count(route, now_s, allowance)
+                suspended_s = self.guard.count(route, now_s, allowance, callbacks, lambda: self._subscriptions(caller))
                 if suspended_s is None:
                     continue
                 if route.method:

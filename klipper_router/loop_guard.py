@@ -3,11 +3,16 @@
 A macro's calls are counted per route: who called which method about which event or target. People, prints and
 timers call now and then, or many times at once; only a loop keeps up a high rate for seconds. Such a route is
 suspended, which breaks a loop that lives by the router, and allowed again after a while, each time a longer one.
+
+Status callbacks come at Klipper's pace, four times a second and subscription, however many printers are followed;
+what they call is no loop, so they raise the rate that is taken for normal. But no further than that pace: a callback
+that subscribes anew is run at once, and may be a loop of its own.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +21,9 @@ from typing import NamedTuple
 LOOP_CALLS_PER_S = 40
 LOOP_LASTS_S = 3
 FLOOD_CALLS_PER_S = 2000
+# Klipper webhooks.py: status is looked at each 0.25 s. A callback may well call the same thing twice.
+CALLBACKS_PER_S = 4
+CALLS_PER_CALLBACK = 2
 SUSPENDED_MIN_S = 10.0
 SUSPENDED_MAX_S = 300.0
 # After so long without a loop, the next one is a first one again.
@@ -35,6 +43,7 @@ class Route(NamedTuple):
 class _Rate:
     second: int = 0  # the second that is counted now
     count: int = 0
+    callbacks: int = 0  # how many were run before it
     busy_s: int = 0  # seconds on end, before this one, with too many calls
     suspended: bool = False
     refused: int = 0
@@ -63,13 +72,21 @@ class LoopGuard:
         rate.refused += 1
         return True
 
-    def count(self, route: Route, now_s: float, allowance: int = 1) -> float | None:
+    def count(
+        self,
+        route: Route,
+        now_s: float,
+        allowance: int = 1,
+        callbacks: int = 0,
+        subscriptions: Callable[[], int] = lambda: 0,
+    ) -> float | None:
         """Count one call. Returns None, or for how many seconds the route is suspended from now on, this call included.
 
-        ``allowance`` multiplies what is taken for normal.
+        ``allowance`` multiplies what is taken for normal. ``callbacks``: how many status callbacks the caller was given
+        so far, for how many ``subscriptions`` (asked for only when it matters).
         """
         rate = self._rate(route)
-        self._begin_second(rate, int(now_s), allowance)
+        self._begin_second(rate, int(now_s), allowance, callbacks, subscriptions)
         rate.count += 1
         is_loop = rate.busy_s >= LOOP_LASTS_S
         if not is_loop and rate.count <= FLOOD_CALLS_PER_S * allowance:
@@ -104,9 +121,14 @@ class LoopGuard:
             self._rates.move_to_end(route)
         return rate
 
-    def _begin_second(self, rate: _Rate, second: int, allowance: int) -> None:
+    def _begin_second(
+        self, rate: _Rate, second: int, allowance: int, callbacks: int, subscriptions: Callable[[], int]
+    ) -> None:
         if second == rate.second:
             return
         was_busy = second == rate.second + 1 and rate.count > LOOP_CALLS_PER_S * allowance
+        if was_busy and callbacks > rate.callbacks:
+            paced = min(callbacks - rate.callbacks, CALLBACKS_PER_S * subscriptions())
+            was_busy = rate.count > (LOOP_CALLS_PER_S + CALLS_PER_CALLBACK * paced) * allowance
         rate.busy_s = rate.busy_s + 1 if was_busy else 0
-        rate.second, rate.count = second, 0
+        rate.second, rate.count, rate.callbacks = second, 0, callbacks

@@ -63,7 +63,7 @@ class Router:
         self.client_counters = ClientCounters()
         self.clients = 0  # of the API socket, now
         self.started_at_s = 0.0  # trio's clock
-        self.gate = Gate(self._involved, self._start_soon)
+        self.gate = Gate(self._involved, self._subscriptions, self._start_soon)
         self.on_activity: list[Callable[[Activity], None]] = []
         self.before_change: list[Callable[[Config], None]] = []  # may refuse a configuration, by ConfigError
         self.on_change: list[Callable[[], None]] = []  # called when the configuration was changed
@@ -314,6 +314,9 @@ class Router:
         names = [route.printer, route.subject]
         names += [handler.target for _, handler in self.events.handlers(route.subject) if hasattr(handler, "target")]
         return [self.printers[name] for name in dict.fromkeys(names) if name in self.printers]
+
+    def _subscriptions(self, caller: Caller) -> int:
+        return sum(len(printer.feed.following.of(caller)) for printer in self.printers.values())
 
     def _announced_others(self, printer: Printer[Caller]) -> list[Printer[Caller]]:
         return [other for other in self.printers.values() if other is not printer and other.state.announced]

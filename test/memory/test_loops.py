@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 import trio
 
-from klipper_router.loop_guard import FLOOD_CALLS_PER_S, LOOP_CALLS_PER_S, LOOP_LASTS_S, SUSPENDED_MIN_S
+from klipper_router.loop_guard import (
+    CALLBACKS_PER_S,
+    FLOOD_CALLS_PER_S,
+    LOOP_CALLS_PER_S,
+    LOOP_LASTS_S,
+    SUSPENDED_MIN_S,
+)
 from test.memory.bench import Bench, settle
 
 FAST_S = 0.5 / LOOP_CALLS_PER_S  # from call to call, twice too fast
@@ -183,3 +189,50 @@ async def test_a_client_may_be_fast(nursery: trio.Nursery, per_s: int) -> None:
         assert await client.request("router/event/trigger", event="x") == {"handlers": 0}
         await trio.sleep(1 / per_s)
     assert bench.router.gate.guard.suspended() == []
+
+
+async def test_callbacks_at_the_pace_of_klipper_are_no_loop_however_many_printers_are_followed(
+    nursery: trio.Nursery,
+) -> None:
+    names = [f"p{number}" for number in range(20)]
+    bench = Bench(nursery, "main", "led", *names)
+    main, led, *followed = bench
+    led.define("SHOW")
+    main.define("ON_STATUS", act=lambda _: main.call_remote("router/gcode/script", target="led", script="SHOW"))
+    for klippy in followed:
+        klippy.change("toolhead", position=0)
+    await bench.start()
+    for name in names:
+        objects = {"toolhead": ["position"]}
+        main.call_remote("router/objects/subscribe", target=name, objects=objects, gcode_callback="ON_STATUS")
+    await settle()
+    led.ran.clear()
+    ticks = 40
+    for tick in range(ticks):
+        for klippy in followed:
+            klippy.change("toolhead", position=tick + 1)
+        await trio.sleep(1 / CALLBACKS_PER_S)
+    assert main.console == []
+    assert len(led.runs_of("SHOW")) == ticks * len(names)
+    # A loop is found all the same, at the rate of one.
+    for _ in range(LOOP_LASTS_S + 2):
+        for _ in range(LOOP_CALLS_PER_S * 2):
+            main.call_remote("router/gcode/script", target="led", script="SHOW")
+        await trio.sleep(1)
+    assert bench.router.gate.guard.suspended() == [("main", "router/gcode/script", "led")]
+
+
+async def test_a_callback_that_subscribes_anew_is_a_loop(nursery: trio.Nursery) -> None:
+    bench = await started(nursery)
+    main, led, _ = bench
+    led.change("toolhead", position=0)
+    follow = {"target": "led", "objects": {"toolhead": ["position"]}, "gcode_callback": "ON_STATUS"}
+
+    async def later() -> None:
+        await trio.sleep(FAST_S)
+        main.call_remote("router/objects/subscribe", **follow)
+
+    main.define("ON_STATUS", act=lambda _: nursery.start_soon(later))
+    main.call_remote("router/objects/subscribe", **follow)
+    await trio.sleep(LOOP_LASTS_S + 2)
+    assert bench.router.gate.guard.suspended() == [("main", "router/objects/subscribe", "led")]
