@@ -26,10 +26,17 @@ log = logging.getLogger("klipper_router")
 EXIT_CODE = 70  # sysexits.h EX_SOFTWARE
 MAX_REPORTS = 5
 _PACKAGES = ("trio", "msgspec", "PyYAML", "httptools", "wsproto")
+# A name, and behind `=` or `:` a text in quotes (which a repr may have escaped), or what stands there up to the next
+# blank or separator; of a header the whole line. The quotes may be cut off, as log lines are.
 _SECRET = re.compile(
-    r"(?i)\b((?:[\w-]*(?:token|passw\w*|secret|api[_-]?key|authorization))['\"]?\s*[:=]\s*)(?:bearer\s+)?(['\"]?)[^\s'\"&,;]+\2"
+    r"""(?imx)
+    (?<![\w-])
+    ( [\w-]*(?:token|passw\w*|passphrase|psk|secret|api[_-]?key|credentials?|(authorization|cookie))
+      \\*['"]?\s*[:=]\s* )
+    (?: \\+".*?(?:\\+"|$) | "(?:[^"\\\n]|\\.)*"? | '(?:[^'\\\n]|\\.)*'? | (?(2) [^\n]+ | [^\s'"&,;]+ ) )
+    """
 )
-_CREDENTIALS_IN_URL = re.compile(r"(\w+://)[^/\s:@]+:[^/\s@]+@")
+_CREDENTIALS_IN_URL = re.compile(r"(?<!\w)(\w+://)[^/\s'\"]+@")
 
 
 def write(error: BaseException, config: Config, log_lines: Iterable[str]) -> int:

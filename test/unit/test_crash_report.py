@@ -49,6 +49,19 @@ def test_a_report_has_versions_printers_traceback_and_log(tmp_path: Path) -> Non
         "http://user:S3CRET@printer.local/",
         "password=S3CRET",
         "access_token = 'S3CRET'",
+        "Authorization: Basic S3CRET",
+        'Authorization: Digest username="x", response="S3CRET"',
+        "Cookie: session=S3CRET; other=S3CRET",
+        "{'Authorization': 'Basic S3CRET'}",
+        'params {"password": "two S3CRET words"}',
+        'params {"password": "a quote \\" S3CRET"}',
+        "password = 'S3CRET,S3CRET'",
+        '{\\"password\\": \\"a S3CRET\\"}',
+        'params {"password": "cut S3CRET wor …',
+        '{\\"password\\": \\"cut S3CRET wor …',
+        "wifi_passphrase: S3CRET",
+        "rtsp://user:p@S3CRET@camera.local/",
+        "rtsp://S3CRET@camera.local/",
     ],
 )
 def test_what_looks_like_a_secret_is_blotted_out(tmp_path: Path, line: str) -> None:
@@ -56,6 +69,22 @@ def test_what_looks_like_a_secret_is_blotted_out(tmp_path: Path, line: str) -> N
     assert "S3CRET" not in text
     assert "***" in text
     assert "hunter2" not in text.replace('secret_local = "hunter2"', "")  # the source line, not a value
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'router/call {"token": "S3CRET", "target": "led"}',
+        "GET /websocket?token=S3CRET&target=led HTTP/1.1",
+        "password: S3CRET target led",
+        "http://S3CRET@led/ is target led",
+    ],
+)
+def test_what_stands_beside_a_secret_is_left(tmp_path: Path, line: str) -> None:
+    text = crash_report.render(crash(), config(tmp_path), [line, "the next line"])
+    assert "target" in text
+    assert "the next line" in text
+    assert "S3CRET" not in text
 
 
 def test_the_home_directory_is_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
