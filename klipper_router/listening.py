@@ -118,6 +118,9 @@ def _remove_stale(file: Path) -> None:
         except ConnectionRefusedError:
             file.unlink()
             return
+        except PermissionError:
+            message = "there is a socket of another user, who may still listen there; stop that router, or remove it"
+            raise ConfigError(f"[router] sock {file}: {message}") from None
         except OSError:
             pass  # somebody listens, if only with a full queue
     raise ConfigError(f"[router] sock {file}: another process listens there")

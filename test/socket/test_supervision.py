@@ -10,6 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -189,6 +190,33 @@ def _group_name() -> str:
     import grp
 
     return grp.getgrgid(os.getgid()).gr_name
+
+
+@contextlib.contextmanager
+def no_root() -> Iterator[None]:
+    """Root may write to every socket."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_a_socket_left_by_another_user_is_not_taken_for_a_router_that_runs() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)  # unlike tmp_path
+        file = Path(folder, "sock")
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(str(file))
+        file.chmod(0)
+        with (
+            no_root(),
+            pytest.raises(ConfigError, match="there is a socket of another user"),
+            bound_socket(RouterSection(sock=str(file))),
+        ):
+            raise AssertionError("bound")
 
 
 @pytest.mark.parametrize("owner", ["nobody-at-all", ":nobody-at-all", "root:nobody-at-all"])
