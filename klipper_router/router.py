@@ -189,7 +189,16 @@ class Router:
     ) -> None:
         """Queue G-code that ``by`` wants run on ``target``. Raises CallError when it is refused or not taken."""
         self.gate.check_gcode(by, target, script.exact)
-        target.run(Job.of(script, done), wait_s)
+        checked = target.section
+
+        def render() -> gcode.Script:
+            if target.section is not checked:  # it may have waited for a day, and rules count at once
+                self.gate.check_gcode(by, target, script.exact)
+            return script
+
+        job = Job.of(script, done)
+        job.render = render
+        target.run(job, wait_s)
 
     def call_endpoint(
         self, by: Caller, target: Printer[Caller], endpoint: str, params: Mapping[str, Any], on_answer: OnAnswer

@@ -26,7 +26,8 @@ MAX_SCRIPT_BYTES = 8 * 1024 * 1024
 class Job:
     """One script for one printer.
 
-    ``render`` is called when the turn comes, so that what is merged meanwhile goes along; None: no need any more.
+    ``render`` is called when the turn comes, so that what is merged meanwhile goes along; None: no need any more. It
+    may raise CallError: no right any more.
     ``done`` is called exactly once: with None, or with why the script did not run to its end.
     ``greets``: it belongs to what a printer that became ready is given before everything else.
     ``when_ready``: it waits until the printer is ready and greeted (others are left to Klipper to accept or refuse).
@@ -82,11 +83,15 @@ class ScriptQueue:
             job = self._waiting[0] if ready and not greeting else self._first(ready, greeting)
             if job is None:
                 return None
+            refused: RouterError | None = None
             if job.script is None:
-                job.script = job.render()
+                try:
+                    job.script = job.render()
+                except CallError as error:
+                    refused = error
             if job.script is None:
                 self._remove(job)
-                job.done(None)
+                job.done(refused)
                 continue
             if self._is_trial(job) and under_way:
                 return None

@@ -158,3 +158,23 @@ async def test_following_a_printer_that_nobody_may_touch_goes_on(nursery: trio.N
     await settle()
     assert led.runs_of("MOVE") == [{"PRINT_STATS_STATE": "standby"}]
     assert main.console == []
+
+
+async def test_rules_that_are_made_while_a_script_waits_hold_for_it(nursery: trio.Nursery) -> None:
+    bench = await started(nursery)
+    main, _ = bench
+    main.hold("gcode/script")
+    client = bench.client()
+    scripts = [{"target": "main", "script": "MOVE"}] * 5 + [{"target": "main", "script": "SET_LED", "wait": 3600}]
+    await client.send(*({"id": n, "method": "router/gcode/script", "params": each} for n, each in enumerate(scripts)))
+    assert main.held("gcode/script") == 4
+    bench.reconfigure(main={"gcode_from": ["led"], "deny_gcode": ["MOVE"]}, led={})
+    main.release("gcode/script")
+    await settle()
+    assert len(client.received) == len(scripts)
+    answers = {frame["id"]: frame.get("error", {}).get("message") for frame in client.received}
+    why = "refused: clients is not in gcode_from of [klippy main]"
+    assert answers == dict.fromkeys(range(4)) | {4: why, 5: why}
+    assert len(main.runs_of("MOVE")) == 4
+    assert main.runs_of("SET_LED") == []
+    assert refused(bench) == 2
