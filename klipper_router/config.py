@@ -305,9 +305,9 @@ def _sock(path: str, setting: Setting) -> str:
 
 
 def _same_sock(setting: Setting) -> str:
-    """What two ways of writing one path have in common."""
+    """What two ways of writing one path have in common, symbolic links included."""
     try:
-        return _sock(str(setting.value), setting)
+        return os.path.realpath(_sock(str(setting.value), setting))
     except _BadPath:
         return str(setting.value)
 

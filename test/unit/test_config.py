@@ -439,6 +439,16 @@ def test_other_paths_than_sockets_may_be_long(files: Files) -> None:
     )
 
 
+def test_one_klippy_by_two_names_is_refused_though_one_is_a_link(files: Files) -> None:
+    """It would register twice there, and each call be done twice."""
+    folder = files.directory
+    (folder / "linked").symlink_to(folder, target_is_directory=True)
+    (folder / "b.sock").symlink_to("a.sock")
+    for link in ("linked/a.sock", "b.sock"):
+        error = files.error(f"[klippy main]\nsock: a.sock\n[klippy led]\nsock: {link}\n")
+        assert error.endswith(f"[klippy led] has '{link}', which is the sock of [klippy main]: give each its own")
+
+
 def test_a_sock_path_of_107_bytes_is_the_longest(files: Files) -> None:
     longest = "/" + "é" * 53
     assert files.load(f"[klippy main]\nsock: {longest}").klippy["main"].sock == longest
