@@ -44,8 +44,8 @@ def write(error: BaseException, config: Config, log_lines: Iterable[str]) -> int
     text = render(error, config, log_lines)
     try:
         file = _new_file(Path(config.router.crash_dir).expanduser())
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-            stream.write(text)
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+            stream.write(text.encode("utf-8", "backslashreplace"))  # whatever the locale is
     except (OSError, RuntimeError) as why:
         log.critical("the router crashed; the report could not be written (%s), here it is:\n%s", why, text)
         print(text, file=sys.stderr)

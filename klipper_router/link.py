@@ -176,6 +176,8 @@ class Link:
         while data := await self._stream.receive_some(RECEIVE_BYTES):
             self.counters.bytes_in += len(data)
             for frame in splitter.feed(bytes(data)):
+                if self.lost is not None:  # ended while this was on its way: nobody is there to take it
+                    break
                 self.counters.frames_in += 1
                 try:
                     if isinstance(frame, TooLong):

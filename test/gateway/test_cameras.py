@@ -311,6 +311,15 @@ async def test_an_address_that_is_none_is_refused_at_the_start(tmp_path: Path) -
             pass
 
 
+async def test_two_cameras_of_one_name_in_addresses_are_refused_at_the_start(tmp_path: Path) -> None:
+    text = configuration("http://127.0.0.1:8080/stream")
+    for name in ("a b", "a-b"):
+        text += f"\n[camera main {name}]\nurl: http://127.0.0.1:8080/stream\n"
+    with pytest.raises(ConfigError, match=r"\[camera main a-b\] and \[camera main a b\] are both 'a-b' in addresses"):
+        async with running(tmp_path, text):
+            pass
+
+
 # -- what is passed through ----------------------------------------------------------------------------------------
 
 

@@ -183,6 +183,19 @@ async def test_many_frames_in_one_piece_arrive_in_order(linked: Linked) -> None:
     assert [message.method for message in linked.told] == [str(number) for number in range(1000)]
 
 
+async def test_nothing_is_taken_any_more_once_a_message_has_ended_the_link(nursery: trio.Nursery) -> None:
+    linked = await Linked(nursery).start()
+
+    def end(message: messages.FromKlippy) -> None:
+        linked.told.append(message)
+        linked.link.end("removed from the configuration")
+
+    linked.link._on_message = end
+    linked.connection.send_bytes(b'{"method": "first"}\x03{"method": "second"}\x03')
+    await settle()
+    assert [message.method for message in linked.told] == ["first"]
+
+
 @pytest.mark.parametrize(
     "frame",
     [

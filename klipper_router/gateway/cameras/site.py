@@ -35,12 +35,17 @@ _NO_STORE = ("cache-control", "no-store")
 
 
 def check(cameras: Mapping[str, CameraSection]) -> None:
-    """Raises ConfigError for a camera whose address is none."""
+    """Raises ConfigError for an address that is none, and for two cameras with one name in our addresses."""
+    titles: dict[tuple[str, str], str] = {}
     for title, section in cameras.items():
+        printer, _, name = title.partition(" ")
         try:
-            configured_spec(title, section)
+            spec = configured_spec(name, section)
         except ValueError as error:
             raise ConfigError(f"[camera {title}] {error}") from None
+        other = titles.setdefault((printer, spec.slug), title)
+        if other != title:
+            raise ConfigError(f"[camera {title}] and [camera {other}] are both '{spec.slug}' in addresses: rename one")
 
 
 class Passed(NamedTuple):

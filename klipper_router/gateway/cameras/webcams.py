@@ -35,7 +35,7 @@ MARKER = b"_url"
 MAX_WEBCAMS = 64
 
 _SLUG = re.compile(r"[A-Za-z0-9._~-]{1,64}")
-_OURS = re.compile(r"(?:(?:https?|wss?)://[^/?#]+)?(?P<base>/[^?#]*)?/cameras/(?P<slug>[^/?#]+)/[^#]*")
+_OURS = re.compile(r"(?:(?:https?|wss?)://[^/?#]+)?(?P<base>/[^?#]*)?/cameras/(?P<slug>[^/?#]+)/.*", re.DOTALL)
 
 
 def slug_of(name: str, uid: str = "") -> str:
