@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import trio
@@ -114,3 +115,37 @@ async def test_a_cancelled_receive_leaves_the_stream_usable() -> None:
         assert scope.cancelled_caught
         await peer.send(b"there")
         assert await stream.receive_some() == b"there"
+
+
+class Fickle(socket.socket):
+    """Ready, says the kernel, and is not when it is asked (man 2 select, "spurious readiness"); once each way."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fileno=fd)
+        self.refusals = {"recv", "send"}
+
+    def recv(self, *args: Any) -> bytes:
+        self._refuse("recv")
+        return super().recv(*args)
+
+    def send(self, *args: Any) -> int:
+        self._refuse("send")
+        return super().send(*args)
+
+    def _refuse(self, what: str) -> None:
+        if what in self.refusals:
+            self.refusals.discard(what)
+            raise BlockingIOError
+
+
+async def test_a_wake_up_for_nothing_is_waited_over() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    fickle = Fickle(ours.detach())
+    with theirs:
+        async with UnixStream(fickle) as stream:
+            await stream.wait_send_all_might_not_block()
+            await stream.send_all(b"out")
+            assert theirs.recv(100) == b"out"
+            theirs.send(b"in")
+            assert await stream.receive_some() == b"in"
+            assert fickle.refusals == set()

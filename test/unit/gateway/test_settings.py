@@ -22,6 +22,7 @@ from klipper_router.gateway.settings import (
     Moonraker,
     Networks,
     Upstream,
+    decode,
 )
 
 
@@ -97,7 +98,12 @@ def test_the_other_forms() -> None:
         "10.1.2.3/32",
     ]
     assert str(Destination.of("[fe80::1]:80")) == "[fe80::1]:80"
-    assert Upstream.of("http://a") == Upstream.of("http://a:7125/")
+    assert {Upstream.of("http://a"), Upstream.of("http://a:7125/")} == {Upstream.of("http://a")}
+    assert decode(Destination, "a:1") == decode(Destination, ["a:1"])
+    with pytest.raises(ValueError, match="this must be text"):
+        decode(Destination, 1)
+    with pytest.raises(NotImplementedError):
+        decode(complex, "1")
 
 
 @pytest.mark.parametrize(
@@ -107,6 +113,14 @@ def test_the_other_forms() -> None:
         ("[gateway]\ntrusted_clients: 10.0.0.1/8", "router.cfg:2: [gateway] has trusted_clients"),
         ("[gateway]\ncors_domains: *", "router.cfg:2: [gateway] has cors_domains '*': '*' is no origin"),
         ("[gateway]\nhosts: http://x", "router.cfg:2: [gateway] has hosts"),
+        (
+            "[gateway]\nlisten: -a:80",
+            "router.cfg:2: [gateway] has listen '-a:80': '-a' is no host name or IP address",
+        ),
+        (
+            "[gateway]\n[klippy a]\nsock: /a\nhost: x\nmoonraker: none\n[klippy b]\nsock: /b\nhost: x\nmoonraker: none",
+            "router.cfg:8: [klippy b]: x is the host of [klippy a] already",
+        ),
         ("[gateway]\ntls_key: x.pem", "router.cfg:2: [gateway]: a key needs its certificate"),
         ("[gateway]\nlissen: 80", "router.cfg:2: [gateway] has no option 'lissen'. Did you mean 'listen'?"),
         ("[camera main bed]\nurl: http://x", "router.cfg:1: [camera main bed]: cameras are the gateway's"),
