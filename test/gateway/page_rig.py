@@ -21,7 +21,8 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, CloseConnection, RejectConnection, Request, TextMessage
 
 from klipper_router.gateway.access import Access
-from klipper_router.gateway.app import Gateway, Sites, make_access
+from klipper_router.gateway.app import make_access
+from klipper_router.gateway.dispatch import Gateway, Sites
 from klipper_router.gateway.http import HttpRequest, HttpResponse, Site, WebSocket
 from klipper_router.gateway.page import extras
 from klipper_router.gateway.page.inventory import Inventory, Options

@@ -17,6 +17,7 @@ import trio
 
 from klipper_router.config import Config, load
 from klipper_router.gateway import app
+from klipper_router.gateway.dispatch import Gateway
 from klipper_router.gateway.http import Headers, HttpRequest, HttpResponse, Site, WebSocket, json_response
 from klipper_router.link import dial_unix
 from klipper_router.remote_methods import METHODS
@@ -231,7 +232,7 @@ class Echo(Site):
 class Rig:
     """A running gateway."""
 
-    def __init__(self, ready: app.Prepared, gateway: app.Gateway, router: Router) -> None:
+    def __init__(self, ready: app.Prepared, gateway: Gateway, router: Router) -> None:
         self.ready = ready
         self.gateway = gateway
         self.router = router
