@@ -46,8 +46,8 @@ class PrinterCameras:
         return self.moonraker.host if self.moonraker else "127.0.0.1"
 
     def specs(self) -> list[CameraSpec]:
-        """All cameras that are known."""
-        return list((self._learnt | self._configured).values())
+        """All cameras that are known; of two with one name in our addresses the configured one."""
+        return list({spec.slug: spec for spec in (self._learnt | self._configured).values()}.values())
 
     def configure(self, sections: Mapping[str, CameraSection]) -> None:
         """Take on the configuration's cameras of this printer, by name; one whose address is none is left out."""
@@ -70,7 +70,7 @@ class PrinterCameras:
             if len(self._learnt) < webcams.MAX_WEBCAMS or spec.name in self._learnt:
                 self._learnt[spec.name] = spec
         self._close_changed()
-        known = self._learnt | self._configured
+        known = {spec.name: spec for spec in self.specs()}
         return known if every else {name: spec for name, spec in known.items() if name in names}
 
     async def find(self, slug: str) -> Camera | None:
@@ -112,9 +112,7 @@ class PrinterCameras:
 
     def _camera(self, spec: CameraSpec) -> Camera:
         camera = self._at_work.get(spec.slug)
-        if camera is None or camera.spec != spec:
-            if camera is not None:
-                camera.close()
+        if camera is None:  # one of another spec is gone: `_close_changed`
             camera = self._at_work[spec.slug] = Camera(spec, self._nursery, upstream.pull, upstream.picture)
         return camera
 

@@ -198,7 +198,7 @@ class _Frames(AsyncGenerator[bytes, None]):
         """Wait for the first frame. Raises CameraError."""
         self._first = mjpeg.FIRST_DELIMITER + (await self._viewer.first()).part
 
-    async def __anext__(self) -> bytes:
+    async def asend(self, value: None) -> bytes:
         if self._first:
             first, self._first = self._first, b""
             return first
@@ -207,15 +207,10 @@ class _Frames(AsyncGenerator[bytes, None]):
         except CameraError:
             raise StopAsyncIteration from None
 
-    async def asend(self, value: None) -> bytes:
-        return await self.__anext__()
-
     async def athrow(self, *error: Any) -> bytes:
-        await self.aclose()
-        raise StopAsyncIteration
-
-    async def aclose(self) -> None:
+        """How `aclose` ends it."""
         self._watching.close()
+        raise StopAsyncIteration
 
 
 def _parts(path: str) -> tuple[str, str, str | None]:

@@ -7,7 +7,6 @@ that is kept of a whole answer is bounded. Every failure is a CameraError.
 from __future__ import annotations
 
 import functools
-import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -133,12 +132,12 @@ async def _pull(answer: Answer, parser: MjpegParser, on_frame: Callable[[Frame],
         for frame in parser.feed(part):
             on_frame(frame)
     # A length that is declared for a stream is made up: it goes on until it is closed.
-    plain = isinstance(answer.transport, SocketTransport) and not answer.head.chunked
+    plain = answer.transport if isinstance(answer.transport, SocketTransport) and not answer.head.chunked else None
     silence = trio.CancelScope(deadline=trio.current_time() + SILENT_S)
     with silence:
         while not (parser.ended or (answer.head.chunked and answer.framing.done)):
             if plain:
-                size_bytes = await _receive_into(answer.url, answer.transport.sock, parser.room())
+                size_bytes = await _receive_into(answer.url, plain, parser.room())
                 if not size_bytes:
                     return
                 frames = parser.received(size_bytes)
@@ -196,16 +195,12 @@ async def _receive(url: CameraUrl, transport: Transport) -> bytes:
         raise CameraError(f"{url} closed the connection: {error}") from None
 
 
-async def _receive_into(url: CameraUrl, sock: socket.socket, room: memoryview) -> int:
+async def _receive_into(url: CameraUrl, transport: SocketTransport, room: memoryview) -> int:
     """How many bytes were received, 0 at the end. Raises CameraError."""
-    while True:
-        await trio.lowlevel.wait_readable(sock)
-        try:
-            return sock.recv_into(room)
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            raise CameraError(f"{url} closed the connection: {error}") from None
+    try:
+        return await transport.receive_into(room)
+    except OSError as error:
+        raise CameraError(f"{url} closed the connection: {error}") from None
 
 
 async def _read_head(url: CameraUrl, transport: Transport) -> tuple[ResponseHead, bytes]:
