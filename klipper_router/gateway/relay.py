@@ -50,8 +50,6 @@ async def response(
             break
         if head.http11 and (answer.status != 100 or head.expect):
             await connection.send_all(make_interim(answer))
-        if not data:
-            data = await _receive(transport, RECEIVE_BYTES)
     if answer.status == 101:
         if head.upgrade != b"websocket":
             raise BadUpstream("it changes the protocol, which nobody asked for")
