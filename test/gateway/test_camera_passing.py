@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 import trio
 
+from klipper_router import config
 from klipper_router.gateway.access import UNKNOWN_IP
 from klipper_router.gateway.cameras.site import CameraSite
 from klipper_router.gateway.routes import Kind, Route
 from test.gateway.rig import WITHIN_S, Rig, Toy, Wire, free_port, running
-from test.gateway.test_cameras import SLUG, configuration, passing
+from test.gateway.test_cameras import SLUG, configuration, passing, stage, webcam, with_moonraker
 from test.gateway.test_tls_and_forwards import certificate as certificate  # the fixture
-from test.gateway.toy_camera import ToyCamera, page
+from test.gateway.toy_camera import ToyCamera, jpeg, page
 
 
 def reset(wire: Wire) -> None:
@@ -210,3 +211,48 @@ async def test_a_printer_that_is_gone_has_no_cameras(tmp_path: Path) -> None:
         assert (site.for_webcams("gone", ""), site.for_websocket("gone", "")) == (None, None)
         with trio.fail_after(WITHIN_S):
             assert (await rig.get("/printers/gone/cameras/nozzle/stream"))[0] == 404
+
+
+# -- the list for the page of the router, and printers that go --------------------------------------------------------
+
+
+async def test_the_cameras_of_a_printer_are_listed_as_moonraker_would(tmp_path: Path) -> None:
+    async with running(tmp_path, configuration("http://127.0.0.1:8080/?action=stream")) as rig:
+        site = site_of(rig)
+        assert site.names("main") == ["nozzle"]
+        (listed,) = site.webcams("main", "http://here/printers/main")
+        assert (listed["name"], listed["service"]) == ("nozzle", "mjpegstreamer")
+        assert listed["stream_url"] == "http://here/printers/main/cameras/nozzle/stream"
+        assert listed["snapshot_url"] == "http://here/printers/main/cameras/nozzle/snapshot"
+
+
+async def test_a_look_around_gives_the_options_of_cameras_on_the_printers_host_only(tmp_path: Path) -> None:
+    here, away = webcam("here", "http://prin..ter:81/?action=stream"), webcam("away", "http://192.0.2.1/")
+    async with running(tmp_path, NOWHERE) as rig:
+        site = site_of(rig)
+        cameras = site.of("main")
+        assert cameras is not None
+        assert list(cameras.learn([here, away], True)) == ["here"]
+        assert await site.discover("main") == []  # its Moonraker cannot be asked, and nobody answers there
+    async with with_moonraker(tmp_path, webcam("here", "http://127.0.0.1:81/?action=stream"), away) as (rig, _):
+        found = dict(await site_of(rig).discover("main"))
+        assert found["here"]["url"] == "http://127.0.0.1:81/?action=stream"
+        assert "away" not in found
+
+
+@pytest.mark.parametrize("moves", [False, True])
+async def test_the_viewers_of_a_printer_that_goes_or_moves_are_ended(tmp_path: Path, moves: bool) -> None:
+    async with stage(tmp_path, ToyCamera()) as it, it.watching() as view, trio.open_nursery() as nursery:
+        nursery.start_soon(it.camera.give, jpeg("last"))
+        await view.begin()
+        assert await view.picture() == jpeg("last")
+        file = tmp_path / "router.cfg"
+        if moves:
+            text = file.read_text().replace("moonraker: none", f"moonraker: http://127.0.0.1:{free_port()}")
+        else:
+            text = file.read_text().replace("[klippy main]", "[klippy other]").replace("camera main", "camera other")
+        file.write_text(text)
+        it.rig.router.reconfigure(config.load(file))
+        with trio.fail_after(WITHIN_S):
+            await view.wire.rest()
+        await it.camera.until(lambda: it.camera.open == 0)
