@@ -14,6 +14,7 @@ from klipper_router.gateway.cameras.errors import CameraError
 from klipper_router.gateway.cameras.mjpeg import Frame
 from klipper_router.gateway.cameras.registry import PrinterCameras, moonraker_webcams
 from klipper_router.gateway.cameras.site import CameraSite
+from klipper_router.gateway.cameras.webcams import MAX_WEBCAMS
 from klipper_router.gateway.http import HttpError, HttpRequest
 from klipper_router.gateway.settings import CameraSection, KlippyOptions, Upstream
 from test.gateway.rig import Behave, Toy, Wire
@@ -269,3 +270,13 @@ async def test_a_webcam_that_is_gone_or_elsewhere_ends_its_viewers(gone: bool) -
                 await viewer.next()
         await toy.until(lambda: toy.open == 0)
         nursery.cancel_scope.cancel()
+
+
+async def test_webcams_beyond_the_limit_are_not_kept() -> None:
+    async with trio.open_nursery() as nursery:
+        cameras = PrinterCameras(nursery, Upstream("127.0.0.1", 7125))
+        for number in range(MAX_WEBCAMS + 3):
+            cameras.learn([webcam(f"cam{number}", "/webcam/?action=stream")], False)
+        assert len(cameras.specs()) == MAX_WEBCAMS
+        shown = cameras.learn([webcam("cam5", "/webcam2/?action=stream")], False)  # one that is known may change
+        assert shown["cam5"].stream_url == "/webcam2/?action=stream"

@@ -212,3 +212,18 @@ async def test_out_of_file_descriptors_a_client_waits_and_is_served_when_there_a
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         logger.removeHandler(told)
     assert told.count == 1
+
+
+async def test_closing_wakes_who_waits_and_may_be_done_again() -> None:
+    with pair() as (ours, _):
+        async with trio.open_nursery() as nursery:
+
+            async def receive() -> None:
+                with pytest.raises(trio.ClosedResourceError):
+                    await ours.receive_some(1)
+
+            nursery.start_soon(receive)
+            await wait_all_tasks_blocked()
+            ours.close()
+        ours.close()
+        assert ours.sock.fileno() == -1

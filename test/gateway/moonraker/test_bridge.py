@@ -119,3 +119,13 @@ async def test_a_client_that_is_gone_when_klippy_speaks_ends_the_bridge(tmp_path
         await stream.send_all(b"{}\x03")
         assert await it.ended() is None
         await stream.aclose()
+
+
+async def test_a_klippy_that_is_killed_with_a_request_unread_is_told_to_the_client(tmp_path: Path) -> None:
+    async with await klippy(tmp_path / "k") as listener, trio.open_nursery() as nursery:
+        it = Bridged(nursery, tmp_path / "k")
+        stream = await listener.accept()
+        await it.client.messages.send("{}")
+        await trio.lowlevel.wait_readable(stream.socket)
+        await stream.aclose()  # by which the kernel resets it (man 7 unix)
+        assert await it.ended() == (GOING_AWAY, "Klippy Disconnected")
