@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,11 @@ gcode:
 """
 
 
-def spawn(command: list[str], output: Path) -> subprocess.Popen[bytes]:
-    """Start a process that writes to a file."""
+def spawn(command: list[str], output: Path, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """Start a process that writes to a file. ``environment``: what it gets beside ours."""
+    env = {**os.environ, **(environment or {})}
     with output.open("ab") as file:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd=ROOT)
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd=ROOT, env=env)
 
 
 class Backend:

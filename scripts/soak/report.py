@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts.soak.books import Books, percentile
 
-# Beyond this it is a leak for certain. Resident memory grows in steps, by bad clients for whom megabytes wait, and
-# keeps what it had at most; so a smaller slope over minutes tells little, and is only reported.
-MAX_SLOPE_KB_PER_MINUTE = 500.0
-SLOPE_AFTER_S = 300.0
+# Of the least memory, between the second and the last third of a life: bad clients for whom megabytes wait come and go,
+# but what leaks is there in the best of moments as well.
+MAX_GROWTH_KB_PER_MINUTE = 100.0
+JUDGED_AFTER_S = 600.0
 
 
 @dataclass
@@ -23,27 +22,23 @@ class Course:
     end: dict[str, int] = field(default_factory=dict)
     rss_kb: list[tuple[float, int]] = field(default_factory=list)  # (s, kB) since the last start
 
-    def slope(self) -> float | None:
-        """Growth of memory over the second half of the last life, in kB a minute; None where that is too short."""
-        if not self.rss_kb:
+    def growth_kb_per_minute(self) -> float | None:
+        """Of the least memory in the last life; None where that is too short to tell."""
+        if not self.rss_kb or self.rss_kb[-1][0] - self.rss_kb[0][0] < JUDGED_AFTER_S:
             return None
-        middle = (self.rss_kb[0][0] + self.rss_kb[-1][0]) / 2
-        half = [(at / 60, kb) for at, kb in self.rss_kb if at >= middle]
-        if len(half) < 10:
-            return None
-        return statistics.linear_regression(*zip(*half, strict=True)).slope
-
-    def is_leak(self) -> bool:
-        slope = self.slope()
-        long_enough = bool(self.rss_kb) and self.rss_kb[-1][0] - self.rss_kb[0][0] >= SLOPE_AFTER_S
-        return long_enough and slope is not None and slope > MAX_SLOPE_KB_PER_MINUTE
+        begin, end = self.rss_kb[0][0], self.rss_kb[-1][0]
+        third = (end - begin) / 3
+        second = min(kb for at, kb in self.rss_kb if begin + third <= at < end - third)
+        last = min(kb for at, kb in self.rss_kb if at >= end - third)
+        return (last - second) / (third / 60)
 
 
 def report(books: Books, course: Course, log: Path, setting: dict[str, object], json_file: Path | None) -> int:
     """Print the account; the exit code."""
     balance = books.balance()
     balance["tracebacks in the router's log"] = log.read_text(errors="replace").count("Traceback")
-    balance["memory grows"] = int(course.is_leak())
+    growth = course.growth_kb_per_minute()
+    balance["memory grows"] = int(growth is not None and growth > MAX_GROWTH_KB_PER_MINUTE)
     figures = books.jobs.figures() | books.statuses.figures()
     figures |= {"faults": sum(books.faults.values()), "breaks": books.breaks.count()}
     times = books.recovery_s
@@ -52,7 +47,6 @@ def report(books: Books, course: Course, log: Path, setting: dict[str, object], 
         "p50_s": round(percentile(times, 0.5), 3),
         "p99_s": round(percentile(times, 0.99), 3),
     }
-    slope = course.slope()
 
     print("setting       " + ", ".join(f"{name} {value}" for name, value in setting.items()))
     print(f"faults        {dict(sorted(books.faults.items()))}")
@@ -65,7 +59,7 @@ def report(books: Books, course: Course, log: Path, setting: dict[str, object], 
     for name in ("rss_kb", "files", "tasks"):
         if name in course.end:
             print(f"{name:13} {course.start.get(name)} after the last start, {course.end[name]} at the end")
-    print("memory slope  " + ("too short to tell" if slope is None else f"{slope:.1f} kB a minute in the second half"))
+    print("memory grows  " + ("too short to tell" if growth is None else f"by {growth:.1f} kB a minute, its least"))
     for complaint in books.complaints():
         print("-", complaint)
     ok = not any(balance.values())
@@ -78,7 +72,7 @@ def report(books: Books, course: Course, log: Path, setting: dict[str, object], 
             "figures": figures,
             "faults": dict(books.faults),
             "recovery": recovery,
-            "router": {"start": course.start, "end": course.end, "rss_slope_kb_per_minute": slope},
+            "router": {"start": course.start, "end": course.end, "growth_kb_per_minute": growth},
             "rss_kb": course.rss_kb,
             "complaints": books.complaints(),
         }

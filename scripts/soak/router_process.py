@@ -23,6 +23,9 @@ START_WITHIN_S = 60.0
 STOP_WITHIN_S = 2.0  # after SIGTERM, by the contract
 RELOAD_WITHIN_S = 60.0
 STOP_PATIENCE_S = 20.0
+# man 3 mallopt: what is freed goes back to the system at once, so that resident memory is what the router holds. Else
+# it stays where it was at most, by a bad client for whom megabytes waited, and a leak would hide in that.
+GIVES_MEMORY_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
 
 
 class RouterProcess:
@@ -71,7 +74,8 @@ class RouterProcess:
         for machine in self._machines:
             self.regreet(machine)
         self.configure()
-        self._process = spawn([sys.executable, "-m", "klipper_router", "-c", str(self.config)], self.log)
+        command = [sys.executable, "-m", "klipper_router", "-c", str(self.config)]
+        self._process = spawn(command, self.log, GIVES_MEMORY_BACK)
         self.up = True
         for machine in self._machines:
             machine.router_starts()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scripts.soak.books import Books, percentile
 from scripts.soak.breaks import Breaks, Witnesses
 from scripts.soak.jobs import Answer
+from scripts.soak.report import MAX_GROWTH_KB_PER_MINUTE, Course
 
 CLIENT = "client 0.0"
 
@@ -421,3 +422,21 @@ def test_percentiles() -> None:
     assert percentile([3.0, 1.0, 2.0], 0.5) == 2.0
     assert percentile([1.0], 0.99) == 1.0
     assert math.isnan(percentile([], 0.5))
+
+
+# -- memory -------------------------------------------------------------------------------------------------------
+
+
+def test_memory_that_creeps_up_is_growth() -> None:
+    course = Course(rss_kb=[(5.0 * n, 27_000 + 20 * n) for n in range(180)])  # 240 kB a minute
+    assert (course.growth_kb_per_minute() or 0) > 2 * MAX_GROWTH_KB_PER_MINUTE
+
+
+def test_memory_that_a_bad_client_holds_for_a_while_is_no_growth() -> None:
+    course = Course(rss_kb=[(5.0 * n, 27_000 + 8_000 * (n % 30 > 10)) for n in range(180)])
+    assert course.growth_kb_per_minute() == 0
+
+
+def test_a_short_life_tells_nothing_of_growth() -> None:
+    assert Course().growth_kb_per_minute() is None
+    assert Course(rss_kb=[(5.0 * n, 27_000 + 100 * n) for n in range(100)]).growth_kb_per_minute() is None
