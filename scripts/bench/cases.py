@@ -35,7 +35,7 @@ class Effort:
 
     @property
     def rounds(self) -> int:
-        return 3 if self.quick else 7
+        return 1 if self.quick else 7
 
     def of(self, full: Count, quick: Count) -> Count:
         """So many samples, seconds or whatever a case counts."""

@@ -32,10 +32,10 @@ def events(effort: Effort) -> Iterator[Figure]:
             return lambda: run(hz, handlers, seconds)
 
         load("subscribe_event", 1)
-        (single,) = interleaved(3, measure(RATES_HZ[-1], 1))
+        (single,) = interleaved(effort.of(3, 1), measure(RATES_HZ[-1], 1))
         load("unsubscribe_event")
         load("subscribe_event", 10)
-        by_rate = interleaved(3, *(measure(hz, 10) for hz in RATES_HZ))
+        by_rate = interleaved(effort.of(3, 1), *(measure(hz, 10) for hz in RATES_HZ))
         for hz, of in zip(RATES_HZ, by_rate, strict=True):
             yield Figure(f"CPU at {hz:g} events/s", "%", of)
         yield Figure("CPU per event with 10 handlers", "µs", [each / 100 / RATES_HZ[-1] * 1e6 for each in by_rate[-1]])
@@ -43,8 +43,8 @@ def events(effort: Effort) -> Iterator[Figure]:
         growth = [ratio / (RATES_HZ[-1] / RATES_HZ[0]) for ratio in ratios(by_rate[-1], by_rate[0])]
         yield Figure("CPU at 200/s ÷ 4 × that at 50/s", "×", growth, at_most(1.1))
 
-        long = effort.of(60, 3)
-        run(RATES_HZ[-1], 10, effort.of(10, 1))  # what is allocated once is by now
+        long = effort.of(60, 1)
+        run(RATES_HZ[-1], 10, effort.of(10.0, 0.5))  # what is allocated once is by now
         before = process.rss_mb()
         busy = run(RATES_HZ[-1], 10, long)
         yield Figure(f"CPU at 200 events/s for {long} s", "%", [busy])

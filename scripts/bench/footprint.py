@@ -25,7 +25,7 @@ METHODS_WITHIN_S = 20.0
 @case("memory", "Resident memory, idle and connected")
 def memory(effort: Effort) -> Iterator[Figure]:
     """Shared libraries included; 1 MB is 1e6 bytes."""
-    rounds = effort.of(3, 2)
+    rounds = effort.of(3, 1)
     few, many = interleaved(rounds, lambda: _rss_mb(FEW), lambda: _rss_mb(MANY))
     yield Figure("router with 3 printers", "MB", few, at_most(32))
     each = [(b - a) * 1e3 / (MANY - FEW) for a, b in zip(few, many, strict=True)]

@@ -168,7 +168,7 @@ def small_get(effort: Effort) -> Iterator[Figure]:
 
 @case("gateway-websocket", "A WebSocket's message of 200 bytes there and back, 16 at once")
 def websocket(effort: Effort) -> Iterator[Figure]:
-    seconds = float(effort.of(3, 1))
+    seconds = effort.of(3.0, 0.5)
     with _sides() as sides:
 
         def per_core(process: Measured, port: int, path: str) -> Callable[[], float]:
@@ -194,8 +194,8 @@ def websocket(effort: Effort) -> Iterator[Figure]:
 
 @case("gateway-streams", "Much through the gateway: a download, an upload, a camera flat out")
 def streams(effort: Effort) -> Iterator[Figure]:
-    size_bytes = effort.of(GIB, GIB // 8)
-    seconds = float(effort.of(3, 1))
+    size_bytes = effort.of(GIB, GIB // 16)
+    seconds = effort.of(3.0, 0.5)
     with _sides() as sides:
 
         def download(process: Measured, port: int) -> Callable[[], float]:
@@ -233,7 +233,7 @@ def streams(effort: Effort) -> Iterator[Figure]:
             ),
         )
         for what, ours_of, theirs_of in pairs:
-            ours, theirs = interleaved(effort.of(5, 3), ours_of, theirs_of)
+            ours, theirs = interleaved(effort.of(5, 1), ours_of, theirs_of)
             yield Figure(f"gateway, {what}", "MB/s of CPU", ours)
             yield Figure(f"nginx, {what}", "MB/s of CPU", theirs)
             yield Figure(f"gateway ÷ nginx, {what}", "×", ratios(ours, theirs), at_least(1))
@@ -241,7 +241,7 @@ def streams(effort: Effort) -> Iterator[Figure]:
 
 @case("gateway-cameras", f"{CAMERAS} cameras of 30 frames/s and 50 KB, one viewer each; memory")
 def cameras(effort: Effort) -> Iterator[Figure]:
-    seconds = float(effort.of(10, 3))
+    seconds = effort.of(10.0, 1.0)
     with _sides() as sides:
 
         def percent(process: Measured, port: int, path: str) -> Callable[[], float]:
@@ -255,7 +255,7 @@ def cameras(effort: Effort) -> Iterator[Figure]:
 
         with_gateway = [sides.router.rss_mb()]
         ours, theirs = interleaved(
-            effort.of(3, 2),
+            effort.of(3, 1),
             percent(sides.router, sides.router_port, "/printers/live/cameras/c%d/stream"),
             percent(sides.nginx, sides.nginx_port, "/cameras/?fps=30&n=%d"),
         )
