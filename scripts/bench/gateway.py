@@ -74,8 +74,8 @@ class Sides(NamedTuple):
 
 
 @contextlib.contextmanager
-def _sides() -> Iterator[Sides]:
-    """Raises Skipped without nginx."""
+def _sides(download_bytes: int = 0) -> Iterator[Sides]:
+    """``download_bytes``: the size of ``/server``. Raises Skipped without nginx."""
     if not (nginx := shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")):
         raise Skipped("nginx is missing: apt install nginx-light")
     with folder() as home, remote(Upstream) as upstream, remote(Clients) as clients, contextlib.ExitStack() as stack:
@@ -87,7 +87,7 @@ def _sides() -> Iterator[Sides]:
         common = {"home": home, "static": static, "live": live, "temporary": temporary, "filler": "x" * 180}
         (home / "www").mkdir()
         with (home / "www" / "server").open("wb") as file:
-            file.truncate(GIB)
+            file.truncate(download_bytes)
 
         def start(name: str, text: str, number: int, core: int = MEASURED_CORE) -> Measured:
             (home / f"{name}.conf").write_text(text.format(port=number, **common))
@@ -196,13 +196,13 @@ def websocket(effort: Effort) -> Iterator[Figure]:
 def streams(effort: Effort) -> Iterator[Figure]:
     size_bytes = effort.of(GIB, GIB // 16)
     seconds = effort.of(3.0, 0.5)
-    with _sides() as sides:
+    with _sides(size_bytes) as sides:
 
         def download(process: Measured, port: int) -> Callable[[], float]:
             def measure() -> float:
                 before = process.cpu_s()
                 received, _ = sides.clients("read", port, "/printers/main/server", 60.0)
-                assert received == GIB
+                assert received == size_bytes
                 return float(received / 1e6 / (process.cpu_s() - before))
 
             return measure
@@ -223,9 +223,10 @@ def streams(effort: Effort) -> Iterator[Figure]:
 
             return measure
 
+        size = f"{size_bytes / GIB:g} GiB"
         pairs = (
-            ("1 GiB download", download(sides.router, sides.router_port), download(sides.nginx, sides.nginx_port)),
-            ("1 GiB upload", upload(sides.router, sides.router_port), upload(sides.nginx, sides.nginx_port)),
+            (f"{size} download", download(sides.router, sides.router_port), download(sides.nginx, sides.nginx_port)),
+            (f"{size} upload", upload(sides.router, sides.router_port), upload(sides.nginx, sides.nginx_port)),
             (
                 "camera flat out",
                 camera(sides.router, sides.router_port, "/printers/live/cameras/flat/stream"),

@@ -47,9 +47,9 @@ def _printers(counts: tuple[int, ...], effort: Effort) -> Iterator[Figure | Curv
     yield Curve("resident memory", "printers", "MB", rss, "memory")
     yield Curve("process start to methods registered on all", "printers", "s", start, "start")
     yield Curve("CPU of one core, each printer followed by another at 4 Hz", "printers", "%", cpu, "following")
-    yield Figure("memory per printer, 1 … 200", "KB", [slope(*zip(*rss, strict=True)) * 1e3], at_most(60))
-    yield Figure("start per printer, 1 … 200", "ms", [slope(*zip(*start, strict=True)) * 1e3])
-    yield Figure("CPU per printer followed at 4 Hz, 1 … 200", "%", [slope(*zip(*cpu, strict=True))])
+    yield Figure(f"memory per printer, 1 … {counts[-1]}", "KB", [slope(*zip(*rss, strict=True)) * 1e3], at_most(60))
+    yield Figure(f"start per printer, 1 … {counts[-1]}", "ms", [slope(*zip(*start, strict=True)) * 1e3])
+    yield Figure(f"CPU per printer followed at 4 Hz, 1 … {counts[-1]}", "%", [slope(*zip(*cpu, strict=True))])
 
 
 def _subscribers(counts: tuple[int, ...], effort: Effort) -> Iterator[Figure | Curve]:

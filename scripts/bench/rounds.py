@@ -11,10 +11,12 @@ T = TypeVar("T")
 def interleaved(rounds: int, *measures: Callable[[], T]) -> list[list[T]]:
     """The results of each measure, after a first round that is thrown away: A B, B A, A B …
 
-    Every second round goes backwards, so that none is always the one after the machine did something else.
+    A single round, that of a smoke test, is not worth another before it. Every second round goes backwards, so that
+    none is always the one after the machine did something else.
     """
-    for measure in measures:
-        measure()
+    if rounds > 1:
+        for measure in measures:
+            measure()
     results: list[list[T]] = [[] for _ in measures]
     for number in range(rounds):
         order = list(zip(measures, results, strict=True))

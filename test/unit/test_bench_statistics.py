@@ -78,6 +78,9 @@ def test_measures_take_turns_and_their_first_round_does_not_count() -> None:
     assert results == [[3, 6], [4, 5]]
     assert rounds.ratios([2.0, 6.0], [1.0, 2.0]) == [2.0, 3.0]
 
+    order.clear()
+    assert rounds.interleaved(1, lambda: measure("a"), lambda: measure("b")) == [[1], [2]]
+
 
 def example() -> report.Results:
     results = report.Results(cpus=2, python="3.11.7", quick=False)
