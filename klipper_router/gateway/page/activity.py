@@ -70,9 +70,10 @@ class ActivityLog:
 
     def add_error(self, line: str, printers: Iterable[str], time: float) -> None:
         """Take note of a line of the router's log; the printers that it speaks of are found in it."""
-        source, target, text = _parties(line, set(printers))
+        known = set(printers)
+        source, target, text = _parties(line, known)
         self.add("error", source, target, text, time)
-        for name in {source, target} - {""}:
+        for name in {source, target} & known:  # a source may be a client: there is always a new one
             errors = self._errors.setdefault(name, deque(maxlen=MAX_ERRORS))
             newest = self._entries[-1]
             if errors and errors[-1].id == newest.id:

@@ -64,6 +64,13 @@ def test_an_error_is_found_at_the_printers_that_it_is_of() -> None:
     assert [entry.source for entry in log.since(0)] == ["led", "main", ""]
 
 
+def test_errors_are_kept_for_printers_only() -> None:
+    log = ActivityLog()
+    log.add_error("client 7 (pid 1, uid 2): router/gcode/script to main: no", PRINTERS, 1)
+    assert [error.source for error in log.errors("main")] == ["client 7 (pid 1, uid 2)"]
+    assert log.errors("client 7 (pid 1, uid 2)") == []
+
+
 def test_errors_are_bounded_and_a_repeated_one_is_one() -> None:
     log = ActivityLog()
     for number in range(MAX_ERRORS + 3):
