@@ -17,6 +17,8 @@ MAX_CHARACTERS = 1000
 PERIOD_S = 10.0
 MAX_LINES_PER_PERIOD = 50
 MAX_RECENT_LINES = 100
+# As ``extra`` of a record: it is wanted however many there are, as somebody has asked for every one.
+EVERY_LINE = {"every_line": True}
 
 
 class OneLine(logging.Formatter):
@@ -37,6 +39,8 @@ class Sparing(logging.Filter):
         self._counts: dict[tuple[str, str], int] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if hasattr(record, "every_line"):
+            return True
         if not 0 <= record.created - self._begun < PERIOD_S:
             self._begun = record.created
             self._counts = {}

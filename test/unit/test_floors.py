@@ -17,7 +17,7 @@ NAME = "klipper_router"
 
 # From the ground up: floor, and the modules on it, each line above all lines before it. A package of ours is one name.
 PLAN: tuple[tuple[int, str], ...] = (
-    (0, "__init__ errors"),
+    (0, "__init__ errors log"),
     (0, "framing gcode"),
     (0, "template"),
     (1, "gateway.settings"),
@@ -37,7 +37,7 @@ PLAN: tuple[tuple[int, str], ...] = (
     (5, "api_socket listening"),
     (5, "gateway"),
     (6, "lean"),
-    (6, "shipped client virtual log supervision crash_report"),
+    (6, "shipped client virtual supervision crash_report"),
     (6, "app status"),
     (6, "scenario"),
     (6, "demo"),

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klipper_router import log
-from klipper_router.log import MAX_CHARACTERS, MAX_LINES_PER_PERIOD, PERIOD_S, OneLine, Sparing
+from klipper_router.log import EVERY_LINE, MAX_CHARACTERS, MAX_LINES_PER_PERIOD, PERIOD_S, OneLine, Sparing
 
 
 def record(message: str, *arguments: object, at_s: float = 1_000_000.0) -> logging.LogRecord:
@@ -131,6 +131,13 @@ def test_subjects_of_any_length_do_not_fill_the_memory() -> None:
     assert len(passed(sparing, *(record("%s: oops", f"{long}{number}") for number in range(100)))) == (
         MAX_LINES_PER_PERIOD
     )
+
+
+def test_lines_of_which_every_one_is_wanted_are_not_held_back() -> None:
+    records = [record("%s: GET /", "main") for _ in range(2 * MAX_LINES_PER_PERIOD)]
+    for each in records:
+        vars(each).update(EVERY_LINE)
+    assert len(passed(Sparing(), *records)) == len(records)
 
 
 # -- to stderr -----------------------------------------------------------------------------------------------------
