@@ -6,6 +6,7 @@ Read from where it lives at the moment of asking; nothing is measured in between
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import trio
@@ -70,14 +71,28 @@ def report(router: Router) -> Report:
         version=__version__,
         pid=os.getpid(),
         uptime_s=round(trio.current_time() - router.started_at_s, 3),
-        rss_kb=int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_KB,
-        open_files=len(list(Path("/proc/self/fd").iterdir())),
+        rss_kb=_rss_kb(),
+        open_files=_open_files(),
         tasks=trio.lowlevel.current_statistics().tasks_living,
         printers={name: _printer(router, name) for name in router.printers},
         clients=ClientReport(**_fields(router.client_counters), connected=router.clients),
         events=router.event_counters,
         suspended=[" ".join(filter(None, route)) for route in router.gate.guard.suspended()],
     )
+
+
+def _rss_kb() -> int:
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_KB
+    except OSError:  # no file descriptor is left to ask with
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _open_files() -> int:
+    try:
+        return len(list(Path("/proc/self/fd").iterdir()))
+    except OSError:
+        return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def _printer(router: Router, name: str) -> PrinterReport:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import resource
 import socket
 import ssl
 from collections.abc import Iterator
@@ -32,12 +33,20 @@ from klipper_router.gateway.origins import Origin, Origins
 from klipper_router.gateway.page import extras
 from klipper_router.gateway.page.inventory import Inventory
 from klipper_router.gateway.page.site import Page
+from klipper_router.gateway.pool import MAX_IDLE
 from klipper_router.gateway.server import Listener, Server, bound
 from klipper_router.gateway.settings import GatewaySection, forward_address
 from klipper_router.gateway.ui.site import UserInterfaces
 from klipper_router.router import Router
 
 log = logging.getLogger("klipper_router.gateway")
+
+# File descriptors: of a client (its own and its upstream's), of a printer beside the idle upstreams (its socket, its
+# cameras, its database), and of all else.
+FILES_OF_CLIENT = 2
+FILES_OF_PRINTER = 16
+OTHER_FILES = 160  # 100 clients of the API socket are among them
+MIN_CONNECTIONS = 16
 
 
 def host_names(config: Config) -> set[str]:
@@ -154,7 +163,7 @@ async def _serve_http(
         gateway = Gateway(access, sites, cameras)
         server = Server(
             gateway.dispatch,
-            max_connections=section.max_connections,
+            max_connections=affordable(section.max_connections, len(router.printers)),
             max_connections_per_client=section.max_connections_per_client,
             access_log=section.access_log,
             speaks_for_many=access.is_proxy,
@@ -194,6 +203,32 @@ async def _serve_http(
             await trio.sleep_forever()
 
 
+def affordable(max_connections: int, printers: int) -> int:
+    """For how many clients there are file descriptors, so that the printers' connections never lack one.
+
+    The process's own limit is raised as far as that takes: it is 1024 by default, and what it may be raised to is far
+    more (man 5 systemd.exec, LimitNOFILE).
+    """
+    kept = OTHER_FILES + printers * (MAX_IDLE + FILES_OF_PRINTER)
+    wanted = kept + max_connections * FILES_OF_CLIENT
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY in (soft, hard) or soft >= wanted:
+        return max_connections
+    limit = min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))
+    affordable = max(MIN_CONNECTIONS, (limit - kept) // FILES_OF_CLIENT)
+    if affordable >= max_connections:
+        return max_connections
+    log.warning(
+        "[gateway] max_connections: %d, not %d, as the router may open %d files only; raise its LimitNOFILE to %d",
+        affordable,
+        max_connections,
+        limit,
+        wanted,
+    )
+    return affordable
+
+
 def _user_interfaces(section: GatewaySection) -> UserInterfaces:
     mainsail, fluidd = (Path(text) if text else None for text in (section.mainsail, section.fluidd))
     return UserInterfaces(mainsail=mainsail, fluidd=fluidd)
@@ -207,9 +242,7 @@ def _page(router: Router, section: GatewaySection, access: Access, inventory: In
         router,
         inventory,
         apply=router.reconfigure,
-        extras=lambda name: extras.of(
-            msgspec.structs.replace(router.config, gateway=section), name, cameras.names(name)
-        ),
+        extras=extras_of,
         oneshot_token=access.oneshot_token,
         discover=cameras.discover,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import resource
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from wsproto.events import (
 )
 from wsproto.events import Request as Handshake
 
+from klipper_router.gateway import app
 from test.gateway.rig import WITHIN_S, Echo, Rig, Wire, fields_of, running
 
 CONFIG = """
@@ -261,6 +263,32 @@ async def test_the_access_log_holds_no_secrets(tmp_path: Path, echo: Echo, caplo
 
 
 # -- limits ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "connections", "raised"),
+    [
+        (1024, 524288, 512, 1424),
+        (4096, 4096, 512, 4096),
+        (1024, 1024, 312, 1024),
+        (64, 64, 16, 64),
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, 512, resource.RLIM_INFINITY),
+    ],
+)
+def test_clients_never_take_the_file_descriptors_of_printers(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    soft: int,
+    hard: int,
+    connections: int,
+    raised: int,
+) -> None:
+    limits = [(soft, hard)]
+    monkeypatch.setattr(resource, "getrlimit", lambda which: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda which, limit: limits.append(limit))
+    assert app.affordable(512, printers=5) == connections
+    assert limits[-1] == (raised, hard)
+    assert ("LimitNOFILE" in caplog.text) == (connections < 512)
 
 
 async def test_one_connection_too_many_is_closed(tmp_path: Path, echo: Echo) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from klipper_router.api_socket import FRAME_WITHIN_S
+from klipper_router.stats import report as stats_report
 from test.memory.bench import Bench, settle
 from test.memory.scripted_klippy import FRAME_END
 
@@ -25,6 +27,18 @@ async def started(nursery: trio.Nursery, **options: Any) -> Bench:
 
 async def stats(bench: Bench) -> Any:
     return await bench.client().request("router/stats")
+
+
+async def test_it_is_told_without_a_file_descriptor_left(nursery: trio.Nursery) -> None:
+    bench = await started(nursery)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        told = stats_report(bench.router)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert told.open_files == 0
+    assert told.rss_kb > 1000
 
 
 async def test_frames_bytes_scripts_and_calls_are_counted(nursery: trio.Nursery) -> None:
