@@ -139,6 +139,10 @@ class Origins(tuple[str, ...]):
         return cls(origins)
 
 
+# Moonraker's `route_prefix`: names, none of which means another place or needs an escape.
+_ROUTE_PREFIX = re.compile(r"(?:/[A-Za-z0-9_~-]+(?:\.[A-Za-z0-9_~-]+)*)*/?")
+
+
 class Upstream(_Spelt):
     """``http://127.0.0.1:7125`` or ``https://…``, with a path where Moonraker has a ``route_prefix``."""
 
@@ -164,6 +168,8 @@ class Upstream(_Spelt):
             raise problem
         if parts.username is not None:
             raise ValueError("an address holds no user or password")
+        if not _ROUTE_PREFIX.fullmatch(parts.path):
+            raise ValueError(f"the path {parts.path} may hold letters, digits, '-', '_', '~' and single dots")
         tls = parts.scheme == "https"
         return cls(parts.hostname, port or (7130 if tls else 7125), tls=tls, path=parts.path.rstrip("/"))
 

@@ -83,7 +83,22 @@ def test_moonraker(text: str, shown: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["127.0.0.1:7125", "ftp://x", "http://", "http://x:y", "http://a:b@x", "http://x?a", "http://x y", "http://x\r\n"],
+    [
+        "127.0.0.1:7125",
+        "ftp://x",
+        "http://",
+        "http://x:y",
+        "http://a:b@x",
+        "http://x?a",
+        "http://x y",
+        "http://x\r\n",
+        "http://x/a%zz",
+        "http://x/a%20b",
+        "http://x/a\\b",
+        "http://x/a/../b",
+        "http://x/.",
+        "http://x//a",
+    ],
 )
 def test_what_is_no_moonraker(text: str) -> None:
     with pytest.raises(ValueError, match="none"):
