@@ -177,7 +177,8 @@ class Database:
             return work(self._namespaces), None
         except ApiError as error:
             return None, error
-        except (sqlite3.Error, OSError, msgspec.DecodeError, RecursionError) as error:
+        except (sqlite3.Error, OSError, msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
+            # The last four: what a damaged file may hold in the place of JSON.
             return None, ApiError(500, f"database {self._path or 'in memory'}: {error}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sqlite3
 from collections.abc import Iterator
@@ -171,6 +172,22 @@ async def test_a_damaged_file_is_an_error_of_each_request_that_names_it(tmp_path
         for _ in range(2):
             with pytest.raises(ApiError, match=r"x\.sqlite") as caught:
                 await answer(database.ask(Namespaces.list))
+            assert caught.value.status == 500
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("value", [b'"\xff\xfe"', b"{", b"", 5, None, "[" * 100_000])
+async def test_a_damaged_value_is_an_error_of_each_request_for_it(tmp_path: Path, value: object) -> None:
+    file = tmp_path / "x.sqlite"
+    Namespaces(file).close()
+    with contextlib.closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("INSERT INTO records VALUES ('mainsail', 'theme', ?)", (value,))
+    database = Database(file)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(database.run)
+        for key in ("theme", "theme.mode", None):
+            with pytest.raises(ApiError, match=r"x\.sqlite") as caught:
+                await answer(database.ask(lambda store, key=key: store.read("mainsail", key)))  # type: ignore[misc]
             assert caught.value.status == 500
         nursery.cancel_scope.cancel()
 
