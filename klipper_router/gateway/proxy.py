@@ -26,14 +26,30 @@ from klipper_router.gateway.transport import RECEIVE_BYTES, Transport
 
 log = logging.getLogger("klipper_router.gateway")
 
-# Repeating them changes nothing (RFC 9110 9.2.2), so a request that met a dead connection may be sent again.
-REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
+# Requests that only read: one that met a dead connection may be sent again. (A second DELETE would change nothing
+# either, but its answer would say that there was nothing to delete.)
+READING_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+# Of Klippy's endpoints, which Moonraker serves by GET as well.
+_READING_PATHS = frozenset(
+    {
+        b"/printer/gcode/help",
+        b"/printer/info",
+        b"/printer/objects/list",
+        b"/printer/objects/query",
+        b"/printer/query_endstops/status",
+    }
+)
 
 MAX_REWRITTEN_BYTES = 1024 * 1024
 _FRAMED_ANEW = frozenset({b"content-length", b"expect"})
 
 Respond = Callable[[Transport, bytes], Awaitable[bool]]
 """Passes a response on that begins with the given bytes; whether the upstream's connection can be used again."""
+
+
+def may_act(rest: bytes) -> bool:
+    """Whether a GET of this path may do more than read: Moonraker serves all of Klippy's endpoints by GET, too."""
+    return rest.startswith(b"/printer/") and rest not in _READING_PATHS
 
 
 class Proxy:
@@ -83,7 +99,7 @@ class Proxy:
             return
         data = request_head(head, target, client, UNFILTERED if filters else frozenset()) + connection.buffered_body()
         if connection.body.done:
-            await self._exchange(connection, head, data, respond)
+            await self._exchange(connection, head, data, respond, acts=may_act(rest))
         else:
             await self._exchange_streaming(connection, data, respond)
 
@@ -126,9 +142,11 @@ class Proxy:
         data = request_head(head, target, client, REFRAMED, framing) + content
         await self._exchange(connection, head, data, respond)
 
-    async def _exchange(self, connection: Connection, head: RequestHead, data: bytes, respond: Respond) -> None:
-        """A request that is all there."""
-        repeatable = head.method in REPEATABLE and not head.has_body
+    async def _exchange(
+        self, connection: Connection, head: RequestHead, data: bytes, respond: Respond, *, acts: bool = False
+    ) -> None:
+        """A request that is all there. ``acts``: it does more than read, whatever its method."""
+        repeatable = head.method in READING_METHODS and not head.has_body and not acts
         transport = self.pool.take(checked=not repeatable)
         # A kept one may have been closed by the upstream meanwhile: then nothing comes, and a new one is tried once.
         again = repeatable and transport is not None

@@ -193,12 +193,21 @@ async def test_a_kept_connection_that_is_dead_is_replaced_once(rig: Rig, toy: To
     assert len(toy.wires) == 2
 
 
-async def test_what_may_not_be_repeated_is_sent_once(rig: Rig, toy: Toy) -> None:
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/printer/print/start"),
+        ("GET", "/printer/gcode/script?script=G28"),
+        ("GET", "/printer/print/%73tart"),
+        ("DELETE", "/server/files/gcodes/a.gcode"),
+    ],
+)
+async def test_what_may_not_be_repeated_is_sent_once(rig: Rig, toy: Toy, method: str, path: str) -> None:
     toy.behave = lambda wire: close_at_once_later(toy, wire)
     assert (await rig.ask(request(rig)))[0] == 200
-    status, _, body = await rig.ask(request(rig, "/printers/main/printer/print/start", method="POST"))
+    status, _, body = await rig.ask(request(rig, f"/printers/main{path}", method=method))
     assert (status, b"closed the connection without an answer" in body) == (502, True)
-    assert toy.received.count(b"POST") == 1
+    assert toy.received.count(f"{method} {path} ".encode()) == 1
 
 
 async def test_a_connection_known_to_be_dead_is_not_used_for_what_may_not_be_repeated(rig: Rig, toy: Toy) -> None:
