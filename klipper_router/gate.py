@@ -58,6 +58,14 @@ class Gate:
         """Raises CallError when ``by`` may not call ``endpoint`` of ``target``."""
         self._check(by, target, policy.check_endpoint, endpoint)
 
+    def check_emergency_stop(self, by: Caller, target: Printer[Caller]) -> None:
+        """Raises CallError when ``by``, a person at a page that shows ``target``, may not stop it."""
+        self._check(by, target, policy.check_emergency_stop)
+
+    def check_everything(self, by: Caller, target: Printer[Caller]) -> None:
+        """Raises CallError when ``by`` may not have a connection to ``target`` at which nobody looks."""
+        self._check(by, target, policy.check_everything)
+
     def check_event(self, by: Caller, target: Printer[Caller]) -> None:
         """Raises CallError when an event that ``by`` triggers may run no handler on ``target``."""
         self._check(by, target, policy.check_event)

@@ -39,6 +39,11 @@ def check_endpoint(target: str, section: KlippySection, by: str, endpoint: str) 
         raise CallError(f"{endpoint} is not in allow_endpoints of [klippy {target}]")
 
 
+def check_emergency_stop(target: str, section: KlippySection, by: str) -> None:
+    """May ``by``, a person at a page that shows ``target``, stop it? ``allow_endpoints`` need not name that."""
+    _check_from(target, "endpoints_from", section.endpoints_from, by)
+
+
 def check_event(target: str, section: KlippySection, by: str) -> None:
     """May events that ``by`` triggers run handlers on ``target``?"""
     _check_from(target, "events_from", section.events_from, by)

@@ -12,17 +12,10 @@ from klipper_router.gateway.connection import Connection
 from klipper_router.gateway.heads import HOP_BY_HOP, RequestHead, ResponseHead
 from klipper_router.gateway.http import HttpError
 
-# Whoever sent these, an upstream only hears what we say (or nothing).
+# Whoever sent these and X-Forwarded-*, an upstream only hears what we say (or nothing).
 _OURS = frozenset(
     {
         b"forwarded",
-        b"x-forwarded-for",
-        b"x-forwarded-host",
-        b"x-forwarded-port",
-        b"x-forwarded-prefix",
-        b"x-forwarded-proto",
-        b"x-forwarded-scheme",
-        b"x-forwarded-server",
         b"x-real-ip",
         b"x-scheme",
     }
@@ -61,10 +54,12 @@ def request_head(
         raise HttpError(400, "Connection may not name a field that is not of the connection")
     lines = [b"%b %b HTTP/1.%d\r\n" % (head.method, target, head.http11)]
     for lower, name, value in head.fields:
-        if lower in _DROPPED or lower in named or lower in drop:
+        if lower in named or lower in drop:
             continue
-        if b"_" in lower and lower.replace(b"_", b"-") in _DROPPED:
-            continue  # CGI-like upstreams cannot tell the two apart
+        # CGI-like upstreams cannot tell the two apart.
+        plain = lower.replace(b"_", b"-") if b"_" in lower else lower
+        if plain in _DROPPED or plain.startswith(b"x-forwarded-"):
+            continue
         lines.append(b"%b: %b\r\n" % (name, value))
     peer = client.peer.ip.encode()
     lines.append(

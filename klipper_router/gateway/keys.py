@@ -82,15 +82,6 @@ class Keys:
         owner, until = self._tokens.pop(token, ("", 0.0))
         return owner == ip and self._now() <= until
 
-    def info(self, peer: Peer) -> dict[str, object]:
-        """The answer of Moonraker's ``/access/info``."""
-        return {
-            "default_source": "moonraker",
-            "available_sources": ["moonraker"],
-            "login_required": False,
-            "trusted": peer.trusted,
-        }
-
     def _check_failures(self, ip: str) -> None:
         count, since = self._failures.get(ip, (0, 0.0))
         if count >= MAX_FAILURES:

@@ -281,6 +281,7 @@ async def test_an_emergency_stop_is_refused_where_the_gateway_may_nothing() -> N
         stop = {"jsonrpc": "2.0", "id": 1, "method": "router/emergency_stop", "params": {"target": "main"}}
         answer = await http(made.origin, "POST", "/router/jsonrpc", stop)
         assert answer.json["error"]["message"] == "refused: gateway is not in endpoints_from of [klippy main]"
+        assert made.router.printers["main"].counters.refused == 1
         assert made.klippys["main"].state == "ready"
 
 

@@ -178,6 +178,14 @@ class Klippy(Follower):
             raise _refused(error) from None
         return reply
 
+    def emergency_stop(self, by: Follower) -> Reply:
+        """Stop the printer for the person at a client, past every queue. Raises ApiError."""
+        try:
+            self.router.gate.check_emergency_stop(by, self.printer)
+        except CallError as error:
+            raise _refused(error) from None
+        return self.ask("emergency_stop")
+
     def run(self, by: Follower, script: str) -> Reply:
         """Run G-code for a client, in the printer's queue. Raises ApiError."""
         self.require_connected()

@@ -66,12 +66,14 @@ def gcode_help(call: Call, params: NoParams) -> object:
     return call.api.klippy.ask("gcode/help")
 
 
+def query_endstops(call: Call, params: NoParams) -> object:
+    """printer.query_endstops.status: which are triggered."""
+    return call.api.klippy.call(call.by, "query_endstops/status", {})
+
+
 def emergency_stop(call: Call, params: NoParams) -> object:
     """printer.emergency_stop. This is the printer's own page, so ``allow_endpoints`` need not name it."""
-    allowed_from = call.api.printer.section.endpoints_from
-    if allowed_from is not None and call.by.group not in allowed_from:
-        raise ApiError(403, f"{call.by.group} is not in endpoints_from of [klippy {call.api.printer.name}]")
-    return call.api.klippy.ask("emergency_stop")
+    return call.api.klippy.emergency_stop(call.by)
 
 
 def restart(call: Call, params: NoParams) -> object:

@@ -235,6 +235,19 @@ def oneshot_token(call: Call, params: NoParams) -> object:
     return call.api.access.oneshot_token(call.peer.ip)
 
 
+def api_key(call: Call, params: NoParams) -> object:
+    """access.get_api_key: null where the gateway keeps none, as it has no ``data``."""
+    return call.api.access.api_key()
+
+
+def new_api_key(call: Call, params: NoParams) -> object:
+    """access.post_api_key: the old one is worth nothing from now on."""
+    try:
+        return call.api.access.new_api_key()
+    except OSError as error:
+        raise ApiError(500, f"the API key cannot be kept: {error}") from None
+
+
 def _authorized(call: Call, peer: Peer, api_key: str) -> bool:
     try:
         return call.api.access.authorized(peer, api_key, None)

@@ -14,7 +14,6 @@ from typing import Any
 import msgspec
 import trio
 
-from klipper_router import policy
 from klipper_router.errors import CallError
 from klipper_router.gateway.http import (
     HttpError,
@@ -107,9 +106,9 @@ class MoonrakerSite(Site):
             if not request.authorized:
                 raise HttpError(401, "Unauthorized")
             try:
-                policy.check_everything(self._api.printer.name, self._api.printer.section, self._api.web.group)
+                self._api.klippy.router.gate.check_everything(self._api.web, self._api.printer)
             except CallError as error:
-                raise HttpError(403, f"refused: {error}") from None
+                raise HttpError(403, str(error)) from None
             if not self._api.klippy.connected:
                 raise HttpError(503, "Klippy Unix Connection Not Available")
             if self._bridges >= MAX_SESSIONS:

@@ -74,8 +74,9 @@ def notification(method: str, params: object) -> str:
 
 Done = Callable[["Raw | RpcError"], None]
 
-OwnMethods = Mapping[str, Callable[[bytes, Done], None]]
-"""Methods that are not the router's but the page's: each gets its params, and what to call once with the outcome."""
+OwnMethods = Mapping[str, Callable[["RpcCaller", bytes, Done], None]]
+"""Methods that are not the router's but the page's: each gets its caller, its params, and what to call once with the
+outcome."""
 
 _CALL = msgspec.json.Decoder(RpcCall)
 _BATCH = msgspec.json.Decoder(list[Raw])
@@ -177,7 +178,7 @@ class RpcCaller:
 
     def _serve(self, method: str, params: bytes, done: Done) -> None:
         if own := self._own_methods.get(method):
-            own(params, done)
+            own(self, params, done)
         elif method not in self._router.methods:
             done(
                 RpcError(

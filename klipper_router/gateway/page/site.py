@@ -14,7 +14,7 @@ from klipper_router.gateway.http import HttpError, HttpRequest, HttpResponse, Si
 from klipper_router.gateway.page.api import TABLE
 from klipper_router.gateway.page.inventory import Apply, Inventory, Options
 from klipper_router.gateway.page.live import Live
-from klipper_router.gateway.page.rpc import GROUP, INVALID_PARAMS, SERVER_ERROR, Done, RpcCaller, RpcError
+from klipper_router.gateway.page.rpc import INVALID_PARAMS, SERVER_ERROR, Done, RpcCaller, RpcError
 from klipper_router.link import Answer
 from klipper_router.messages import decode_params
 from klipper_router.router import Router
@@ -89,7 +89,7 @@ class Page(Site):
         """JSON-RPC in both directions, until the client goes."""
         with contextlib.ExitStack() as dashboard:
 
-            def subscribe(params: bytes, done: Done) -> None:
+            def subscribe(caller: RpcCaller, params: bytes, done: Done) -> None:
                 dashboard.close()
                 dashboard.enter_context(self.live.dashboard(socket.post))
                 done(Raw(msgspec.json.encode(self.live.snapshot())))
@@ -108,7 +108,7 @@ class Page(Site):
             finally:
                 self.router.drop(caller)
 
-    def _emergency_stop(self, params: bytes, done: Done) -> None:
+    def _emergency_stop(self, caller: RpcCaller, params: bytes, done: Done) -> None:
         """A person stops the printer: ``allow_endpoints`` need not name it, as on the printer's own page."""
         try:
             target = decode_params(params, EmergencyStopParams).target
@@ -119,10 +119,10 @@ class Page(Site):
         if printer is None:
             done(RpcError(INVALID_PARAMS, f"no printer '{target}', the router has {', '.join(self.router.printers)}"))
             return
-
-        allowed_from = printer.section.endpoints_from
-        if allowed_from is not None and GROUP not in allowed_from:
-            done(RpcError(SERVER_ERROR, f"refused: {GROUP} is not in endpoints_from of [klippy {target}]"))
+        try:
+            self.router.gate.check_emergency_stop(caller, printer)
+        except CallError as error:
+            done(RpcError(SERVER_ERROR, str(error)))
             return
 
         def answered(answer: Answer) -> None:

@@ -88,6 +88,12 @@ async def test_gcode_is_run_by_post_only() -> None:
             await ask(made, "POST", "/printer/gcode/script", script="SET_HEATER_TEMPERATURE HEATER=none")
 
 
+async def test_the_api_key_has_one_path() -> None:
+    async with rig() as made:
+        new = await ask(made, "POST", "/access/api_key")
+        assert await ask(made, "GET", "/access/api_key") == new
+
+
 async def test_endpoints_of_klippy_that_nobody_named_are_served() -> None:
     async with rig() as made:
         assert await ask(made, "POST", "/printer/pause_resume/pause") == "ok"

@@ -192,8 +192,24 @@ async def test_no_policy_is_got_round_by_a_connection_to_klippy(options: dict[st
 
 async def test_emergency_stop_is_refused_where_the_gateway_may_call_nothing() -> None:
     async with rig(endpoints_from=["clients"]) as made:
-        with pytest.raises(ApiRefused, match="403: gateway is not in endpoints_from"):
-            await made.client().call("printer.emergency_stop")
+        client = made.client()
+        with pytest.raises(ApiRefused, match="403: refused: gateway is not in endpoints_from"):
+            await client.call("printer.emergency_stop")
+        assert "refused to" in (await client.notification("gcode_response"))[0]
+        assert made.printer.counters.refused == 1
+
+
+async def test_the_api_key_is_told_to_those_who_are_let_in_and_can_be_replaced() -> None:
+    async with rig() as made:
+        stranger = made.client(STRANGER)
+        with pytest.raises(ApiRefused, match="Unauthorized"):
+            await stranger.call("access.get_api_key")
+        client = made.client()
+        old = await client.call("access.get_api_key")
+        new = await client.call("access.post_api_key")
+        assert (old, await client.call("access.get_api_key")) == (API_KEY, new)
+        assert not made.api.access.check_api_key(old)
+        assert made.api.access.check_api_key(new)
 
 
 async def test_a_restart_is_answered_and_comes_back() -> None:
