@@ -87,7 +87,8 @@ class Client:
 
     async def serve(self) -> None:
         """Serve the client until it closes, breaks or is dropped."""
-        log.debug("%s: connected", self.name)
+        # Who is an argument of its own: of very many clients the log tells some (`log.Sparing`).
+        log.info("%s: connected, %s", "API socket", self.name)
         try:
             with self._scope:
                 async with self._stream, trio.open_nursery() as nursery:

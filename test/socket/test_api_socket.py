@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import logging
 import os
 import pty
+import re
 import select
 import signal
 import socket
@@ -117,6 +119,13 @@ def test_a_living_process_whose_backlog_is_full_keeps_its_place(
         client.connect(str(sock))
         assert refusal(config, capsys).endswith("another process listens there")
         assert sock.is_socket()
+
+
+async def test_who_connects_is_logged(sock: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with running(sock), Connection.open(sock) as client:
+        await client.call("info")
+    assert re.search(rf"connected, client \d+ \(pid {os.getpid()}, uid {os.getuid()}\)", caplog.text)
 
 
 async def test_a_stale_socket_is_replaced(sock: Path) -> None:
