@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from klipper_router.config import Config
 from klipper_router.errors import ConfigError, RouterError
-from klipper_router.gateway.page.inventory import Inventory
+from klipper_router.gateway.page.inventory import Changes, Inventory
 from test.gateway.page_rig import KLIPPY, Rig, http, rig
 
 API = "/router/api/v1"
@@ -190,6 +191,21 @@ async def test_without_a_data_folder_nothing_can_be_changed(tmp_path: Path) -> N
     inventory = Inventory.read(tmp_path / "router.cfg", None)
     with pytest.raises(ConfigError, match="has no 'data'"):
         await inventory.change({"klippy led": {"sock": "led.sock"}}, lambda config: None)
+
+
+async def test_files_that_are_read_again_while_a_change_is_kept_are_not_forgotten(tmp_path: Path) -> None:
+    class ReadAgain(Inventory):
+        async def _keep(self, changes: Changes) -> None:
+            await super()._keep(changes)
+            self.path.write_text(f"{MAIN}[klippy led]\nsock: led.sock\n")
+            self.reread()
+
+    (tmp_path / "router.cfg").write_text(MAIN)
+    inventory = ReadAgain.read(tmp_path / "router.cfg", tmp_path / "data")
+    applied: list[Config] = []
+    await inventory.change({"klippy mmu": {"sock": "mmu.sock"}}, applied.append)
+    assert list(inventory.config.klippy) == ["main", "led", "mmu"]
+    assert applied == [inventory.config]
 
 
 @pytest.mark.parametrize("content", ["{", '{"version": 2}', '{"sections": {"klippy led": 5}}', '{"printers": {}}'])

@@ -112,10 +112,11 @@ class Inventory:
                 for title, options in {**self._changes, **changes}.items()
                 if self._differs(title, options)
             }
-            checked = self._checked(wanted)
+            self._checked(wanted)
             before = self._changes
             await self._keep(wanted)
             try:
+                checked = self._checked(wanted)  # over the files as they are now: they may have been read again
                 apply(checked)
             except BaseException:
                 with trio.CancelScope(shield=True):
