@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -100,6 +100,7 @@ class Printer(Generic[Caller]):
         self._hooks: dict[tuple[str, str], Job] = {}
         self._pumping = self._pump_again = False
         self._nursery: trio.Nursery | None = None
+        self._early_waits: list[Callable[[], Awaitable[None]]] = []  # of scripts that came before `keep_linked` began
         self._ended = False
         self._link_scope = trio.CancelScope()
 
@@ -199,6 +200,9 @@ class Printer(Generic[Caller]):
         """Connect, serve the connection, and begin again when it is lost; for ever."""
         delay_s = REDIAL_MIN_S
         async with trio.open_nursery() as self._nursery:
+            for wait in self._early_waits:
+                self._nursery.start_soon(wait)
+            self._early_waits.clear()
             while not self._ended:  # it may be removed before this task has begun
                 dialled_at = trio.current_time()
                 was_connected, why = await self._link_once()
@@ -459,6 +463,8 @@ class Printer(Generic[Caller]):
         self.scripts.put(job)
         if self._nursery is not None:
             self._nursery.start_soon(end_of_wait)
+        else:
+            self._early_waits.append(end_of_wait)
         self._pump()
 
     # -- the console ---------------------------------------------------------------------------------------------

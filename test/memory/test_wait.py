@@ -186,6 +186,22 @@ async def test_a_script_that_comes_before_the_printers_life_begins_waits_for_it(
     assert client.received == [{"id": 1, "result": {}}]
 
 
+async def test_a_script_that_comes_before_the_printers_life_begins_is_not_waiting_for_ever(
+    nursery: trio.Nursery,
+) -> None:
+    bench = Bench(nursery, "main")
+    (main,) = bench
+    main.become("startup")
+    client = bench.client()
+    await client.send(
+        {"id": 1, "method": "router/gcode/script", "params": {"target": "main", "script": "MOVE N=1", "wait": 5}}
+    )
+    await bench.start()
+    await trio.sleep(6)
+    (answer,) = client.received
+    assert "not ready within 5 s" in answer["error"]["message"]
+
+
 @pytest.mark.parametrize("wait", [-1, "soon", [1], True, "nan", "inf", 86_401])
 async def test_a_wait_that_is_no_time_is_refused(nursery: trio.Nursery, wait: Any) -> None:
     bench = await started(nursery, "main", "led")
