@@ -122,10 +122,6 @@ class Subscription(Generic[Caller]):
         missed, self._missed = self._missed, {}
         return self.view.encoded(missed, encode) if self.view is not None else b""
 
-    def peek(self) -> Values:
-        """What `take` would give."""
-        return dict(self.view.news(self._missed)) if self.view is not None else {}
-
     def begin(self, view: _View) -> None:
         """The first snapshot: everything is news."""
         self.view = view

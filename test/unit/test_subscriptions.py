@@ -247,7 +247,8 @@ class KlipperAndFollowers(RuleBasedStateMachine):
         """Looked at without taking: what is pending and differs from what was delivered is what should be told."""
         for follower in self.followers.values():
             if follower.is_served:
-                pending = follower.subscription.peek()
+                view, missed = follower.subscription.view, follower.subscription._missed
+                pending = view.news(missed) if view is not None else {}
                 assert {k: json.loads(v) for k, v in pending.items()} == self.news_of(follower)
 
     @invariant()
