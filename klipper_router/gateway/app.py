@@ -133,13 +133,17 @@ async def serve(
     task_status: trio.TaskStatus[Gateway | None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve what was `prepared` beside its router, for ever. ``with_self_test``: ask each Moonraker whom it trusts."""
+    section = router.config.gateway
+    max_connections = affordable(
+        section.max_connections if section else 0, printers=len(router.printers), forwards=len(ready.forwards)
+    )
     async with trio.open_nursery() as nursery:
         for each in ready.forwards:
             nursery.start_soon(forward.serve, each)
         if ready.access is None:
             task_status.started(None)
         else:
-            gateway = await nursery.start(_serve_http, router, ready.access, ready)
+            gateway = await nursery.start(_serve_http, router, ready.access, ready, max_connections)
             if with_self_test:
                 nursery.start_soon(self_test.run, lambda: gateway.proxies.values())
             task_status.started(gateway)
@@ -149,6 +153,7 @@ async def _serve_http(
     router: Router,
     access: Access,
     ready: Prepared,
+    max_connections: int,
     *,
     task_status: trio.TaskStatus[Gateway] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -163,7 +168,7 @@ async def _serve_http(
         gateway = Gateway(access, sites, cameras)
         server = Server(
             gateway.dispatch,
-            max_connections=affordable(section.max_connections, len(router.printers)),
+            max_connections=max_connections,
             max_connections_per_client=section.max_connections_per_client,
             access_log=section.access_log,
             speaks_for_many=access.is_proxy,
@@ -203,13 +208,13 @@ async def _serve_http(
             await trio.sleep_forever()
 
 
-def affordable(max_connections: int, printers: int) -> int:
+def affordable(max_connections: int, *, printers: int, forwards: int) -> int:
     """For how many clients there are file descriptors, so that the printers' connections never lack one.
 
     The process's own limit is raised as far as that takes: it is 1024 by default, and what it may be raised to is far
     more (man 5 systemd.exec, LimitNOFILE).
     """
-    kept = OTHER_FILES + printers * (MAX_IDLE + FILES_OF_PRINTER)
+    kept = OTHER_FILES + printers * (MAX_IDLE + FILES_OF_PRINTER) + forwards * FILES_OF_CLIENT * forward.MAX_CONNECTIONS
     wanted = kept + max_connections * FILES_OF_CLIENT
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if resource.RLIM_INFINITY in (soft, hard) or soft >= wanted:

@@ -268,9 +268,9 @@ async def test_the_access_log_holds_no_secrets(tmp_path: Path, echo: Echo, caplo
 @pytest.mark.parametrize(
     ("soft", "hard", "connections", "raised"),
     [
-        (1024, 524288, 512, 1424),
+        (1024, 524288, 512, 1936),
         (4096, 4096, 512, 4096),
-        (1024, 1024, 312, 1024),
+        (1024, 1024, 56, 1024),
         (64, 64, 16, 64),
         (resource.RLIM_INFINITY, resource.RLIM_INFINITY, 512, resource.RLIM_INFINITY),
     ],
@@ -286,7 +286,7 @@ def test_clients_never_take_the_file_descriptors_of_printers(
     limits = [(soft, hard)]
     monkeypatch.setattr(resource, "getrlimit", lambda which: limits[-1])
     monkeypatch.setattr(resource, "setrlimit", lambda which, limit: limits.append(limit))
-    assert app.affordable(512, printers=5) == connections
+    assert app.affordable(512, printers=5, forwards=1) == connections
     assert limits[-1] == (raised, hard)
     assert ("LimitNOFILE" in caplog.text) == (connections < 512)
 
