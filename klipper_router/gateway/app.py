@@ -13,6 +13,7 @@ import resource
 import socket
 import ssl
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ import trio
 
 from klipper_router.config import Config
 from klipper_router.errors import ConfigError
-from klipper_router.gateway import forward, origins, self_test
+from klipper_router.gateway import forward, origins
 from klipper_router.gateway.access import Access
 from klipper_router.gateway.cameras.site import CameraSite
 from klipper_router.gateway.cameras.site import check as check_cameras
@@ -37,6 +38,7 @@ from klipper_router.gateway.pool import MAX_IDLE
 from klipper_router.gateway.server import Listener, Server, bound
 from klipper_router.gateway.settings import GatewaySection, forward_address
 from klipper_router.gateway.ui.site import UserInterfaces
+from klipper_router.gateway.watch import Watch
 from klipper_router.router import Router
 
 log = logging.getLogger("klipper_router.gateway")
@@ -129,10 +131,10 @@ async def serve(
     router: Router,
     ready: Prepared,
     *,
-    with_self_test: bool = True,
+    with_watch: bool = True,
     task_status: trio.TaskStatus[Gateway | None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve what was `prepared` beside its router, for ever. ``with_self_test``: ask each Moonraker whom it trusts."""
+    """Serve what was `prepared` beside its router, for ever. ``with_watch``: look after the Moonrakers, too."""
     section = router.config.gateway
     max_connections = affordable(
         section.max_connections if section else 0, printers=len(router.printers), forwards=len(ready.forwards)
@@ -143,10 +145,8 @@ async def serve(
         if ready.access is None:
             task_status.started(None)
         else:
-            gateway = await nursery.start(_serve_http, router, ready.access, ready, max_connections)
-            if with_self_test:
-                nursery.start_soon(self_test.run, lambda: gateway.proxies.values())
-            task_status.started(gateway)
+            serve = partial(_serve_http, router, ready.access, ready, max_connections, with_watch=with_watch)
+            task_status.started(await nursery.start(serve))
 
 
 async def _serve_http(
@@ -155,6 +155,7 @@ async def _serve_http(
     ready: Prepared,
     max_connections: int,
     *,
+    with_watch: bool,
     task_status: trio.TaskStatus[Gateway] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     section = router.config.gateway
@@ -163,9 +164,10 @@ async def _serve_http(
         cameras = CameraSite(nursery)
         sites = Sites(cameras=cameras, ui=_user_interfaces(section))
         moonrakers = Moonrakers(router, access, sites.moonraker, cameras.webcams)
-        if ready.inventory:
-            sites.page = _page(router, section, access, ready.inventory, cameras)
         gateway = Gateway(access, sites, cameras)
+        watch = Watch(lambda: gateway.proxies.values(), cameras.ask_moonraker)
+        if ready.inventory:
+            sites.page = _page(router, section, access, ready.inventory, cameras, watch)
         server = Server(
             gateway.dispatch,
             max_connections=max_connections,
@@ -190,6 +192,8 @@ async def _serve_http(
             router.on_change.append(configure)
             at_end.callback(router.on_change.remove, configure)
             nursery.start_soon(moonrakers.run)
+            if with_watch:
+                nursery.start_soon(watch.run)
             for site in (sites.page, sites.ui):
                 if site:
                     nursery.start_soon(site.run)
@@ -239,9 +243,12 @@ def _user_interfaces(section: GatewaySection) -> UserInterfaces:
     return UserInterfaces(mainsail=mainsail, fluidd=fluidd)
 
 
-def _page(router: Router, section: GatewaySection, access: Access, inventory: Inventory, cameras: CameraSite) -> Page:
+def _page(
+    router: Router, section: GatewaySection, access: Access, inventory: Inventory, cameras: CameraSite, watch: Watch
+) -> Page:
     def extras_of(name: str) -> dict[str, Any]:
-        return extras.of(msgspec.structs.replace(router.config, gateway=section), name, cameras.names(name))
+        configured = msgspec.structs.replace(router.config, gateway=section)
+        return {**extras.of(configured, name, cameras.names(name)), "moonraker_problem": watch.problem(name)}
 
     return Page(
         router,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import os
 import socket
 import ssl
 from collections.abc import AsyncGenerator, Awaitable
@@ -215,11 +216,14 @@ async def dial(host: str, port: int, tls: ssl.SSLContext | None = None) -> Trans
 
 
 def _plain(error: OSError) -> OSError:
-    """trio wraps what each address of a name gave: the first one tells enough."""
+    """trio wraps what each address of a name gave, in words of its own: the first one tells enough."""
     cause: BaseException | None = error.__cause__
     while isinstance(cause, BaseExceptionGroup):
         cause = cause.exceptions[0]
-    return cause if isinstance(cause, OSError) else error
+    plain = cause if isinstance(cause, OSError) else error
+    if plain.errno is None or isinstance(plain, socket.gaierror):
+        return plain
+    return OSError(plain.errno, os.strerror(plain.errno))
 
 
 async def _handshake(

@@ -277,13 +277,13 @@ def fields_of(head: bytes) -> Headers:
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, text: str, echo: Site | None = None) -> AsyncIterator[Rig]:
+async def running(folder: Path, text: str, echo: Site | None = None, *, with_watch: bool = False) -> AsyncIterator[Rig]:
     """The gateway of a configuration, as `loaded` reads it."""
     configured = loaded(folder, text)
     router = Router(configured, dial=dial_unix, methods=METHODS)
     with app.prepared(configured) as ready:
         async with trio.open_nursery() as nursery:
-            gateway: Any = await nursery.start(partial(app.serve, router, ready, with_self_test=False))
+            gateway: Any = await nursery.start(partial(app.serve, router, ready, with_watch=with_watch))
             if echo is not None:
                 gateway.sites.page = echo
             yield Rig(ready, gateway, router)

@@ -17,7 +17,7 @@ import pytest
 import trio
 from wsproto.events import AcceptConnection, CloseConnection, Ping, RejectConnection, TextMessage
 
-from klipper_router.gateway import self_test
+from klipper_router.gateway import watch
 from test.fleet import spawn
 from test.gateway.rig import Rig, free_port, running
 from test.gateway.test_server import Speaker
@@ -291,7 +291,7 @@ async def test_a_moonraker_that_trusts_everybody_is_told_of(
     behind.start_moonraker()
     async with running(tmp_path, GATEWAY.format(port=behind.port)) as rig:
         await behind.ready(rig)
-        assert await self_test.trusts_strangers(rig.gateway.proxies["main"]) is True
+        assert await watch.trusts_strangers(rig.gateway.proxies["main"]) is True
 
 
 async def test_allow_holds_for_the_websocket_too(behind: Behind, tmp_path: Path) -> None:

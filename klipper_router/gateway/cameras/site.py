@@ -95,6 +95,11 @@ class CameraSite(Site):
         of_printer = self.of(printer)
         return [webcam_of(spec, base) for spec in of_printer.specs()] if of_printer else []
 
+    async def ask_moonraker(self, printer: str) -> None:
+        """Learn the webcams of a printer's Moonraker."""
+        if (of_printer := self.of(printer)) and of_printer.moonraker:
+            await of_printer.ask_moonraker()
+
     async def discover(self, printer: str) -> list[tuple[str, dict[str, str]]]:
         """Look for cameras of a printer: names, and the options of ``[camera PRINTER NAME]``."""
         of_printer = self.of(printer)

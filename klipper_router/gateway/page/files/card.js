@@ -80,6 +80,7 @@ export class Card {
     if (card.state === "disconnected") return `Klipper does not answer: ${card.message}`;
     if (card.state !== "ready") return card.message;
     if (print === "error") return card.status.print_stats.message || "The print ended in an error.";
+    if (card.moonraker_problem) return `Its Moonraker does not answer: ${card.moonraker_problem}`;
     return "";
   }
 
