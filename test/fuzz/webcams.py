@@ -38,7 +38,7 @@ CHANGED = {"stream_url", "snapshot_url", "service"}
 
 
 def one_input(data: bytes) -> None:
-    cameras = PrinterCameras(cast(trio.Nursery, None), Upstream("127.0.0.1", 7125))
+    cameras = PrinterCameras("main", cast(trio.Nursery, None), Upstream("127.0.0.1", 7125))
     cameras.configure({"built in": CameraSection(url="http://127.0.0.1:8080/stream")})
     webcams = Webcams(BASE, cameras.learn, cameras.specs)
     for text in data.split(b"\x03"):

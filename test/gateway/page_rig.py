@@ -164,8 +164,8 @@ def picture(number: int, width: int = 320, height: int = 180) -> bytes:
     )
 
 
-async def _found(printer: str) -> list[tuple[str, Options]]:
-    return [("found", {"url": "http://user:hidden@127.0.0.1:8080/?action=stream"})]
+async def _found(printer: str) -> list[tuple[str, Options, bool]]:
+    return [("found", {"url": "http://user:hidden@127.0.0.1:8080/?action=stream"}, False)]
 
 
 def _camera_names(router: Router, printer: str) -> list[str]:

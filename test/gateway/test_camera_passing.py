@@ -235,8 +235,8 @@ async def test_a_look_around_gives_the_options_of_cameras_on_the_printers_host_o
         assert list(cameras.learn([here, away], True)) == ["here"]
         assert await site.discover("main") == []  # its Moonraker cannot be asked, and nobody answers there
     async with with_moonraker(tmp_path, webcam("here", "http://127.0.0.1:81/?action=stream"), away) as (rig, _):
-        found = dict(await site_of(rig).discover("main"))
-        assert found["here"]["url"] == "http://127.0.0.1:81/?action=stream"
+        found = {name: (options["url"], shown) for name, options, shown in await site_of(rig).discover("main")}
+        assert found["here"] == ("http://127.0.0.1:81/?action=stream", True)
         assert "away" not in found
 
 

@@ -189,7 +189,7 @@ async def test_why_moonraker_gives_no_webcams_is_told_with_the_404(
         moonraker = Upstream("127.0.0.1", toy.port)
         with pytest.raises(CameraError, match=why):
             await moonraker_webcams(moonraker)
-        cameras = PrinterCameras(nursery, moonraker)
+        cameras = PrinterCameras("main", nursery, moonraker)
         assert await cameras.find("nozzle") is None
         assert why in str(cameras.problem)
         assert await cameras.find("nozzle") is None
@@ -206,7 +206,7 @@ async def test_a_webcam_that_moonraker_learns_of_later_is_found_and_the_trouble_
         await wire.send(answers.pop(0))
 
     async with Toy(answer).running() as toy, trio.open_nursery() as nursery:
-        cameras = PrinterCameras(nursery, Upstream("127.0.0.1", toy.port))
+        cameras = PrinterCameras("main", nursery, Upstream("127.0.0.1", toy.port))
         assert await cameras.find("nozzle") is None
         assert "answers with 503" in str(cameras.problem)
         await trio.sleep(6)
@@ -219,7 +219,7 @@ async def test_a_webcam_that_moonraker_learns_of_later_is_found_and_the_trouble_
 
 async def test_a_configured_camera_whose_address_is_none_is_left_out_and_told(caplog: pytest.LogCaptureFixture) -> None:
     async with trio.open_nursery() as nursery:
-        cameras = PrinterCameras(nursery, None)
+        cameras = PrinterCameras("main", nursery, None)
         cameras.configure({"bad": CameraSection(url="rtsp://x"), "good": CameraSection(url="http://127.0.0.1/")})
         assert [spec.name for spec in cameras.specs()] == ["good"]
         assert "camera bad is left out: 'rtsp://x' is no camera's address" in caplog.text
@@ -227,7 +227,7 @@ async def test_a_configured_camera_whose_address_is_none_is_left_out_and_told(ca
 
 async def test_the_path_of_nginx_and_the_webcam_that_moonraker_has_there_are_one_camera() -> None:
     async with trio.open_nursery() as nursery:
-        cameras = PrinterCameras(nursery, Upstream("127.0.0.1", 7125))
+        cameras = PrinterCameras("main", nursery, Upstream("127.0.0.1", 7125))
         cameras.learn([webcam("nozzle", "/webcam2/?action=stream")], True)
         assert cameras.nginx("webcam2") is await cameras.find("nozzle")
         other = cameras.nginx("webcam")
@@ -239,7 +239,7 @@ async def test_the_path_of_nginx_and_the_webcam_that_moonraker_has_there_are_one
 async def test_of_two_cameras_with_one_name_in_addresses_the_configured_one_is_there_and_stays() -> None:
     async with ToyCamera().running() as toy, trio.open_nursery() as nursery:
         assert isinstance(toy, ToyCamera)
-        cameras = PrinterCameras(nursery, Upstream("127.0.0.1", 7125))
+        cameras = PrinterCameras("main", nursery, Upstream("127.0.0.1", 7125))
         cameras.configure({"bed left": CameraSection(url=f"{toy.url}/")})
         shown = cameras.learn([webcam("bed-left", "/webcam/?action=stream")], True)
         camera = await cameras.find("bed-left")
@@ -258,7 +258,7 @@ async def test_of_two_cameras_with_one_name_in_addresses_the_configured_one_is_t
 async def test_a_webcam_that_is_gone_or_elsewhere_ends_its_viewers(gone: bool) -> None:
     async with ToyCamera().running() as toy, trio.open_nursery() as nursery:
         assert isinstance(toy, ToyCamera)
-        cameras = PrinterCameras(nursery, Upstream("127.0.0.1", 7125))
+        cameras = PrinterCameras("main", nursery, Upstream("127.0.0.1", 7125))
         cameras.learn([webcam("nozzle", f"{toy.url}/a")], True)
         camera = await cameras.find("nozzle")
         assert camera is not None
@@ -274,7 +274,7 @@ async def test_a_webcam_that_is_gone_or_elsewhere_ends_its_viewers(gone: bool) -
 
 async def test_webcams_beyond_the_limit_are_not_kept() -> None:
     async with trio.open_nursery() as nursery:
-        cameras = PrinterCameras(nursery, Upstream("127.0.0.1", 7125))
+        cameras = PrinterCameras("main", nursery, Upstream("127.0.0.1", 7125))
         for number in range(MAX_WEBCAMS + 3):
             cameras.learn([webcam(f"cam{number}", "/webcam/?action=stream")], False)
         assert len(cameras.specs()) == MAX_WEBCAMS

@@ -101,11 +101,11 @@ Picture = Callable[[CameraUrl], Awaitable[Frame]]
 
 
 class Camera:
-    """A camera at work. ``pull`` and ``picture`` are `upstream`'s; tasks run in ``nursery``."""
+    """A camera at work, called ``name``. ``pull`` and ``picture`` are `upstream`'s; tasks run in ``nursery``."""
 
-    def __init__(self, spec: CameraSpec, nursery: trio.Nursery, pull: Pull, picture: Picture) -> None:
+    def __init__(self, spec: CameraSpec, nursery: trio.Nursery, pull: Pull, picture: Picture, name: str) -> None:
         self.spec = spec
-        self.feed = Feed(spec.name, self._pull_any, nursery)
+        self.feed = Feed(name, self._pull_any, nursery)
         self._nursery = nursery
         self._pull = pull
         self._picture = picture

@@ -92,7 +92,7 @@ class Feed:
 
     def _start(self) -> None:
         self._scope = trio.CancelScope()
-        self._nursery.start_soon(self._run, self._scope, name=f"camera {self.name}")
+        self._nursery.start_soon(self._run, self._scope, name=self.name)
 
     async def _run(self, scope: trio.CancelScope) -> None:
         try:
@@ -116,7 +116,7 @@ class Feed:
             if self.frames > frames_before:
                 redial_s = REDIAL_MIN_S
             if self.problem is None:
-                log.info("camera %s: %s", self.name, problem)
+                log.info("%s: %s", self.name, problem)
             self.frame = None
             self.problem = problem
             self.failures += 1

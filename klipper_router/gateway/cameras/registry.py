@@ -27,9 +27,10 @@ MAX_LIST_BYTES = 1024 * 1024
 
 
 class PrinterCameras:
-    """The cameras of one printer. ``moonraker`` is where its Moonraker is; None: the printer is on this host."""
+    """The cameras of a printer. ``moonraker`` is where its Moonraker is; None: the printer is on this host."""
 
-    def __init__(self, nursery: trio.Nursery, moonraker: Upstream | None) -> None:
+    def __init__(self, printer: str, nursery: trio.Nursery, moonraker: Upstream | None) -> None:
+        self._printer = printer
         self.moonraker = moonraker
         self.problem: CameraError | None = None
         """Why Moonraker could not be asked for its webcams, when it last was."""
@@ -51,12 +52,14 @@ class PrinterCameras:
 
     def configure(self, sections: Mapping[str, CameraSection]) -> None:
         """Take on the configuration's cameras of this printer, by name; one whose address is none is left out."""
-        self._configured = {}
+        before, self._configured = self._configured, {}
         for name, section in sections.items():
             try:
                 self._configured[name] = webcams.configured_spec(name, section)
             except ValueError as error:
-                log.error("camera %s is left out: %s", name, error)
+                log.error("%s: camera %s is left out: %s", self._printer, name, error)
+        if self._configured != before:
+            log.info("%s: cameras of the configuration: %s", self._printer, ", ".join(self._configured) or "none")
         self._close_changed()
 
     def learn(self, listed: list[Any], every: bool) -> dict[str, CameraSpec]:
@@ -113,7 +116,9 @@ class PrinterCameras:
     def _camera(self, spec: CameraSpec) -> Camera:
         camera = self._at_work.get(spec.slug)
         if camera is None:  # one of another spec is gone: `_close_changed`
-            camera = self._at_work[spec.slug] = Camera(spec, self._nursery, upstream.pull, upstream.picture)
+            camera = self._at_work[spec.slug] = Camera(
+                spec, self._nursery, upstream.pull, upstream.picture, f"{self._printer}: camera {spec.name}"
+            )
         return camera
 
     def _close_changed(self) -> None:

@@ -74,7 +74,7 @@ class CameraSite(Site):
             if old is not None and old.moonraker != moonraker:
                 old.close()
                 old = None
-            own = self._printers[name] = old or PrinterCameras(self._nursery, moonraker)
+            own = self._printers[name] = old or PrinterCameras(name, self._nursery, moonraker)
             own.configure(
                 {title.partition(" ")[2]: c for title, c in cameras.items() if title.partition(" ")[0] == name}
             )
@@ -100,13 +100,18 @@ class CameraSite(Site):
         if (of_printer := self.of(printer)) and of_printer.moonraker:
             await of_printer.ask_moonraker()
 
-    async def discover(self, printer: str) -> list[tuple[str, dict[str, str]]]:
-        """Look for cameras of a printer: names, and the options of ``[camera PRINTER NAME]``."""
+    async def discover(self, printer: str) -> list[tuple[str, dict[str, str], bool]]:
+        """Look for cameras of a printer: of each a name, the options to add it by, and whether it is shown."""
         of_printer = self.of(printer)
         if of_printer is None:
             return []
         report = await discovery.discover(of_printer)
-        return [(found.name, options) for found in report.found if (options := found.options(report.host))]
+        shown = {spec.name for spec in of_printer.specs()}
+        return [
+            (found.name, options, found.name in shown)
+            for found in report.found
+            if (options := found.options(report.host))
+        ]
 
     def for_webcams(self, printer: str, base: str) -> Webcams | None:
         """See `http.Rewriters`."""

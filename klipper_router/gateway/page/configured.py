@@ -164,7 +164,7 @@ async def discover_cameras(page: Page, request: HttpRequest, names: Mapping[str,
     _known_printer(page, names["name"])
     if page.discover is None:
         raise HttpError(503, "this router looks for no cameras")
-    found = [FoundCamera(name, _shown(options)) for name, options in await page.discover(names["name"])]
+    found = [FoundCamera(name, _shown(options), shown) for name, options, shown in await page.discover(names["name"])]
     return json_answer(FoundCameras(found))
 
 

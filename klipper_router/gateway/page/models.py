@@ -93,6 +93,8 @@ class FoundCamera(Struct):
 
     name: str
     options: Options
+    shown: bool
+    """It is among the printer's cameras already, as Moonraker or the configuration names it."""
 
 
 class FoundCameras(Struct):

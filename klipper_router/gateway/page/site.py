@@ -23,9 +23,9 @@ SUBSCRIBE_METHOD = "router/dashboard/subscribe"
 EMERGENCY_STOP_METHOD = "router/emergency_stop"
 WEBSOCKET_PATH = "/router/websocket"
 
-Discover = Callable[[str], Awaitable[Sequence[tuple[str, Options]]]]
-"""Looks for the cameras of a printer: a name, and the options of ``[camera PRINTER NAME]``, of each. May raise
-HttpError."""
+Discover = Callable[[str], Awaitable[Sequence[tuple[str, Options, bool]]]]
+"""Looks for the cameras of a printer: of each a name, the options of ``[camera PRINTER NAME]``, and whether it is shown
+already. May raise HttpError."""
 
 Extras = Callable[[str], dict[str, Any]]
 """What a printer's card holds besides its state: ``links`` and ``cameras``, as `extras.of` makes them."""

@@ -7,13 +7,14 @@ const input = document.getElementById("key-input");
 const problem = document.getElementById("key-error");
 let asking = null;
 
-/** fetch, asking for the API key as often as it is refused. */
-export async function request(path, options = {}) {
+/** fetch, asking for the API key as often as it is refused; `locked` is called before it is asked for. */
+export async function request(path, options = {}, locked = () => {}) {
   for (;;) {
     const key = sessionStorage.getItem(KEY);
     const headers = { ...options.headers, ...(key && { "X-Api-Key": key }) };
     const response = await fetch(new URL(path, document.baseURI), { ...options, headers, cache: "no-store" });
     if (response.status !== 401) return response;
+    locked();
     await askForKey(key !== null && sessionStorage.getItem(KEY) === key);
   }
 }
@@ -42,9 +43,9 @@ export async function oneshotToken() {
 }
 
 /** Ask for the key if that is why a WebSocket was refused: the browser does not say. */
-export async function checkAccess() {
+export async function checkAccess(locked) {
   if (hasKey()) return;
-  await request("router/api/v1/activity", { method: "HEAD" });
+  await request("router/api/v1/activity", { method: "HEAD" }, locked);
 }
 
 function askForKey(wasWrong) {

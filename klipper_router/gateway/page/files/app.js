@@ -25,6 +25,9 @@ const socket = new RouterSocket({
   lost() {
     connection("lost", "Router not reachable");
   },
+  locked() {
+    connection("lost", "Locked: needs the API key");
+  },
   hidden() {
     connection("connecting", "Asleep");
   },

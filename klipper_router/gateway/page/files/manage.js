@@ -93,9 +93,9 @@ async function discover(printer, path, pressed) {
   try {
     const { found } = await api(`${path}/camera-discovery`, "POST", {});
     const known = new Set(printer.cameras.map((camera) => camera.options.url));
-    const news = found.filter((camera) => !known.has(camera.options.url));
+    const news = found.filter((camera) => !camera.shown && !known.has(camera.options.url));
     if (news.length) addCamera(printer, news[0].options, news[0].name);
-    else toast(found.length ? "Every camera that answers is there already." : "No camera answers.");
+    else toast(found.length ? `Shown already: ${found.map((camera) => camera.name).join(", ")}. No other camera answers.` : "No camera answers.");
   } catch (error) {
     toast(error.message, true);
   } finally {
@@ -159,7 +159,7 @@ function heading(of) {
   const title = element("h3");
   title.textContent = of.name;
   const source = element("small");
-  source.textContent = of.source === "dashboard" ? "changed here" : "from the configuration";
+  source.textContent = of.source === "dashboard" ? "kept by this page" : "from the configuration";
   title.append(source);
   return title;
 }

@@ -8,7 +8,7 @@ const RETRY_MAX_MS = 8000;
 const CLOSE_HIDDEN_AFTER_MS = 30000;
 
 export class RouterSocket {
-  /** `on` has opened(), lost(), hidden() and notified(method, params). */
+  /** `on` has opened(), lost(), locked(), hidden() and notified(method, params). */
   constructor(on) {
     this.on = on;
     this.socket = null;
@@ -67,7 +67,7 @@ export class RouterSocket {
     if (this.socket !== socket) return;
     this.drop();
     this.on.lost();
-    if (!opened) await checkAccess().catch(() => {});
+    if (!opened) await checkAccess(() => this.on.locked()).catch(() => {});
     this.retryLater();
   }
 
