@@ -16,6 +16,8 @@ MAX_CHARACTERS = 1000
 # So many lines of one kind (one message about one printer or client) are written in one period.
 PERIOD_S = 10.0
 MAX_LINES_PER_PERIOD = 50
+# In one period so many kinds are told apart, and beyond them only messages: each connection of a client has its name.
+MAX_KINDS = 1000
 MAX_RECENT_LINES = 100
 # As ``extra`` of a record: it is wanted however many there are, as somebody has asked for every one.
 EVERY_LINE = {"every_line": True}
@@ -46,6 +48,8 @@ class Sparing(logging.Filter):
             self._counts = {}
         about = str(record.args[0])[:100] if isinstance(record.args, tuple) and record.args else ""
         kind = (str(record.msg), about)
+        if kind not in self._counts and len(self._counts) >= MAX_KINDS:
+            kind = (str(record.msg), "")
         count = self._counts[kind] = self._counts.get(kind, 0) + 1
         if count == MAX_LINES_PER_PERIOD:
             record.msg = f"{record.getMessage()} (more like this are not logged for {PERIOD_S:g} s)"

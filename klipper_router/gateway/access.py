@@ -25,7 +25,10 @@ log = logging.getLogger("klipper_router.gateway.access")
 # without a valid X-Real-IP for the gateway, which it does trust.
 UNKNOWN_IP = "192.0.2.1"
 
+# What is remembered is keyed by what anyone may make up. So it is bounded in its length, too: hosts by their grammar
+# (`heads`), addresses by being canonical, and what may be one by this: no IPv6 address with its zone is longer.
 MAX_REMEMBERED = 1024
+MAX_REMEMBERED_CHARACTERS = 64
 
 _NOBODY = Networks()
 _NO_ORIGINS = Origins()
@@ -187,12 +190,15 @@ class Access(Keys):
         return not theirs or (host_name(theirs) != host_name(host) and not self.allows_origin(origin))
 
 
-@functools.lru_cache(MAX_REMEMBERED)
 def canonical_ip(text: str) -> str | None:
     """The one way to write an address, or None: no zone, no IPv4 address mapped into IPv6, no brackets but around it.
 
     Moonraker takes a zone for an invalid address, and a mapped one for nobody's.
     """
+    return _known_ip(text) if len(text) <= MAX_REMEMBERED_CHARACTERS else _canonical_ip(text)
+
+
+def _canonical_ip(text: str) -> str | None:
     text = text.strip()
     if text.startswith("[") and text.endswith("]"):
         text = text[1:-1]
@@ -202,6 +208,9 @@ def canonical_ip(text: str) -> str | None:
         return None
     mapped = getattr(address, "ipv4_mapped", None)
     return str(mapped or address)
+
+
+_known_ip = functools.lru_cache(MAX_REMEMBERED)(_canonical_ip)
 
 
 def host_name(host: bytes) -> str:

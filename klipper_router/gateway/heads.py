@@ -22,6 +22,7 @@ import httptools
 MAX_HEAD_BYTES = 64 * 1024
 MAX_FIELDS = 128
 MAX_REMEMBERED_BYTES = 2048
+MAX_REMEMBERED_OPTIONS_BYTES = 128
 
 # RFC 9110 5.6.2 token; field values without controls but tab; every line ends in CRLF. Possessive: linear time.
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
@@ -264,9 +265,16 @@ def _frame(made: RequestHead | ResponseHead, special: dict[bytes, list[bytes]]) 
         made.keep_alive = made.http11
 
 
-@functools.lru_cache(64)  # the same few again and again
 def _options(value: bytes) -> frozenset[bytes]:
+    # The same few again and again; but anyone may make up one that is as long as a head.
+    return _known_options(value) if len(value) <= MAX_REMEMBERED_OPTIONS_BYTES else _split_options(value)
+
+
+def _split_options(value: bytes) -> frozenset[bytes]:
     return frozenset(name.strip().lower() for name in value.split(b","))
+
+
+_known_options = functools.lru_cache(64)(_split_options)
 
 
 def _host(special: dict[bytes, list[bytes]]) -> bytes:

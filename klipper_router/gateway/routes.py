@@ -26,6 +26,9 @@ UIS = (b"mainsail", b"fluidd")
 _MOONRAKER = frozenset(name.encode() for name in MOONRAKER_PATHS)
 _CAMERAS = frozenset({b"cameras", b"webcam", b"webcam2", b"webcam3", b"webcam4"})
 
+# Anyone may make up paths, of nearly 64 KiB; those that are asked for again and again are short.
+MAX_REMEMBERED_BYTES = 256
+
 
 class Kind(enum.Enum):
     MOONRAKER = enum.auto()
@@ -50,9 +53,13 @@ class Route(NamedTuple):
     """``mainsail`` or ``fluidd`` where the path says so; None on an own origin: its configured one."""
 
 
-@functools.lru_cache(1024)
 def route(raw_path: bytes, printer: str | None) -> Route:
     """Whose a path is. ``printer``: by whose own origin it came, None: by the main one."""
+    find = _known_route if len(raw_path) <= MAX_REMEMBERED_BYTES else _route
+    return find(raw_path, printer)
+
+
+def _route(raw_path: bytes, printer: str | None) -> Route:
     if printer is not None:
         return Route(_below_printer(raw_path), printer, b"", raw_path)
     parts = raw_path.split(b"/", 4)  # "", "printers", NAME, first segment, rest
@@ -72,6 +79,9 @@ def route(raw_path: bytes, printer: str | None) -> Route:
     rest = raw_path[len(below_ui) :] or b"/"
     kind = _below_printer(rest)
     return Route(kind, name, prefix if kind is Kind.CAMERAS else below_ui, rest, ui)
+
+
+_known_route = functools.lru_cache(1024)(_route)
 
 
 def _below_printer(path: bytes) -> Kind:

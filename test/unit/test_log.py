@@ -13,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klipper_router import log
-from klipper_router.log import EVERY_LINE, MAX_CHARACTERS, MAX_LINES_PER_PERIOD, PERIOD_S, OneLine, Sparing
+from klipper_router.log import (
+    EVERY_LINE,
+    MAX_CHARACTERS,
+    MAX_KINDS,
+    MAX_LINES_PER_PERIOD,
+    PERIOD_S,
+    OneLine,
+    Sparing,
+)
 
 
 def record(message: str, *arguments: object, at_s: float = 1_000_000.0) -> logging.LogRecord:
@@ -138,6 +146,13 @@ def test_lines_of_which_every_one_is_wanted_are_not_held_back() -> None:
     for each in records:
         vars(each).update(EVERY_LINE)
     assert len(passed(Sparing(), *records)) == len(records)
+
+
+def test_many_subjects_are_counted_together_and_other_messages_still_pass() -> None:
+    sparing = Sparing()
+    lines = passed(sparing, *(record("%s: gone", f"client {number}") for number in range(10 * MAX_KINDS)))
+    assert len(lines) == MAX_KINDS + MAX_LINES_PER_PERIOD
+    assert passed(sparing, record("%s: lost", "main")) == ["main: lost"]
 
 
 # -- to stderr -----------------------------------------------------------------------------------------------------
