@@ -17,6 +17,10 @@ import msgspec
 
 JSON = "application/json; charset=utf-8"
 
+# Of a WebSocket: as Moonraker's. A stranger has only to say who it is.
+MAX_MESSAGE_BYTES = 10 * 1024 * 1024
+MAX_STRANGERS_MESSAGE_BYTES = 64 * 1024
+
 
 class Headers:
     """An ordered map of header fields, several of one name allowed. Names are in lower case, values latin-1 text."""
@@ -181,6 +185,9 @@ class WebSocket(abc.ABC):
     """A WebSocket that ends here, its handshake done; text and binary messages. Pings are answered by itself."""
 
     request: HttpRequest
+
+    max_message_bytes: int = MAX_MESSAGE_BYTES
+    """What a client may send in one message; more ends it (1009). A site changes it as it learns who the client is."""
 
     @abc.abstractmethod
     async def receive(self) -> str | bytes:

@@ -21,18 +21,27 @@ from wsproto.utilities import LocalProtocolError, generate_accept_token
 
 from klipper_router.gateway.connection import Connection
 from klipper_router.gateway.heads import RequestHead
-from klipper_router.gateway.http import HttpError, HttpRequest, Site, WebSocket, WebSocketClosed
+from klipper_router.gateway.http import (
+    MAX_MESSAGE_BYTES,
+    MAX_STRANGERS_MESSAGE_BYTES,
+    HttpError,
+    HttpRequest,
+    Site,
+    WebSocket,
+    WebSocketClosed,
+)
 from klipper_router.gateway.transport import RECEIVE_BYTES
 
 log = logging.getLogger("klipper_router.gateway")
 
-MAX_MESSAGE_BYTES = 10 * 1024 * 1024  # as Moonraker's
 # Each costs its object besides what it carries. The network cuts messages, too: this leaves 512 bytes for a piece.
 MAX_PIECES = 20_000
 MAX_UNREAD_BYTES = 8 * 1024 * 1024
 # A `send` waits while more than this is unsent.
 MAX_SENDING_BYTES = 256 * 1024
+# No more is read from the client while so much waits for its site.
 MAX_WAITING_MESSAGES = 32
+MAX_WAITING_BYTES = 1024 * 1024
 CLOSE_S = 3.0
 # Front proxies cut a connection that is silent for a minute.
 PING_S = 25.0
@@ -89,9 +98,11 @@ class ServedWebSocket(WebSocket):
 
     def __init__(self, connection: Connection, request: HttpRequest) -> None:
         self.request = request
+        self.max_message_bytes = MAX_MESSAGE_BYTES if request.authorized else MAX_STRANGERS_MESSAGE_BYTES
         self._connection = connection
         self._protocol = Protocol(ConnectionType.SERVER)
         self._messages: deque[_Data] = deque()
+        self._messages_bytes = 0
         self._parts: list[_Data] = []
         self._parts_bytes = 0
         self._closed: WebSocketClosed | None = None
@@ -113,6 +124,7 @@ class ServedWebSocket(WebSocket):
             await self._arrived.wait()
         self._taken.set()
         message = self._messages.popleft()
+        self._messages_bytes -= len(message)
         await trio.lowlevel.checkpoint()
         return message
 
@@ -172,7 +184,7 @@ class ServedWebSocket(WebSocket):
         """Feed what comes to the protocol, until the end."""
         try:
             while self._protocol.state is not ConnectionState.CLOSED:
-                while len(self._messages) >= MAX_WAITING_MESSAGES:
+                while len(self._messages) >= MAX_WAITING_MESSAGES or self._messages_bytes >= MAX_WAITING_BYTES:
                     self._heard_at = trio.current_time()  # the client is not silent, nobody listens
                     self._taken = trio.Event()
                     await self._taken.wait()
@@ -196,12 +208,13 @@ class ServedWebSocket(WebSocket):
             if event.data:
                 self._parts.append(event.data if isinstance(event.data, str) else bytes(event.data))
             self._parts_bytes += len(event.data)
-            if self._parts_bytes > MAX_MESSAGE_BYTES or len(self._parts) > MAX_PIECES:
+            if self._parts_bytes > self.max_message_bytes or len(self._parts) > MAX_PIECES:
                 self._parts.clear()
-                self._fail(1009, f"a message is larger than {MAX_MESSAGE_BYTES} bytes, or in too many pieces")
+                self._fail(1009, f"a message is larger than {self.max_message_bytes} bytes, or in too many pieces")
             elif event.message_finished:
                 nothing: Any = b"" if isinstance(event, BytesMessage) else ""
                 self._messages.append(nothing.join(self._parts))
+                self._messages_bytes += self._parts_bytes
                 self._parts = []
                 self._parts_bytes = 0
                 self._arrived.set()

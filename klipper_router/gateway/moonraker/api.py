@@ -32,8 +32,10 @@ from klipper_router.router import Router
 
 log = logging.getLogger("klipper_router.gateway.moonraker")
 
-# As Moonraker's max_websocket_connections.
+# As Moonraker's max_websocket_connections. Strangers, which anyone may be, have places of their own.
 MAX_SESSIONS = 50
+MAX_STRANGERS = 50
+MAX_STRANGERS_PER_ADDRESS = 8
 TICK_S = 1.0
 
 
@@ -136,6 +138,13 @@ class PrinterApi:
         return reply
 
     # -- clients -------------------------------------------------------------------------------------------------
+
+    def check_room(self, peer: Peer, *, authorized: bool) -> None:
+        """Whether there is a place for one more WebSocket. Raises ApiError (503)."""
+        alike = [session.peer.ip for session in self.sessions if session.authorized is authorized]
+        too_many = len(alike) >= (MAX_SESSIONS if authorized else MAX_STRANGERS)
+        if too_many or (not authorized and alike.count(peer.ip) >= MAX_STRANGERS_PER_ADDRESS):
+            raise ApiError(503, "Maximum Number of Websocket Connections Reached")
 
     def add(self, session: Session) -> None:
         self.sessions.add(session)

@@ -88,9 +88,12 @@ def identify(call: Call, params: IdentifyParams) -> object:
         raise ApiError(400, f"Connection already identified: {known}")
     if params.api_key is not None:
         stranger = session.peer._replace(trusted=False)  # who brings a wrong key is trusted no more, as with Moonraker
-        session.authorized = _authorized(call, stranger, params.api_key)
+        authorized = _authorized(call, stranger, params.api_key)
+        if authorized and not session.authorized:
+            call.api.check_room(session.peer, authorized=True)
+        session.let_in(authorized)
     elif params.access_token is not None:
-        session.authorized = False  # there are no users, so none of their tokens is valid
+        session.let_in(False)  # there are no users, so none of their tokens is valid
     if not session.authorized:
         raise ApiError(401, "Unauthorized")
     kind = params.type.lower()

@@ -6,6 +6,7 @@ Status goes out when the client takes it: a slow one gets fewer updates with the
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
@@ -14,7 +15,7 @@ import trio
 
 from klipper_router.callers import Caller
 from klipper_router.errors import CallError
-from klipper_router.gateway.http import Peer
+from klipper_router.gateway.http import MAX_MESSAGE_BYTES, MAX_STRANGERS_MESSAGE_BYTES, Peer, WebSocket
 from klipper_router.gateway.moonraker import rpc
 from klipper_router.gateway.moonraker.follower import Follower
 from klipper_router.gateway.moonraker.klippy import Klippy, Status, group, status_answer
@@ -27,6 +28,9 @@ from klipper_router.subscriptions import WEBHOOKS, Subscription
 SUBSCRIBE_WITHIN_S = 20.0
 # Requests of one client that are not answered yet: scripts may wait for hours, but not any number of them.
 MAX_REQUESTS_UNDER_WAY = 100
+
+# A stranger, who may open a WebSocket to say who it is, has this long to do so.
+IDENTIFY_WITHIN_S = 10.0
 
 _STATUS = "status"
 _numbers = itertools.count(1)
@@ -42,27 +46,38 @@ class Identity(msgspec.Struct):
 
 
 class Session(Follower):
-    """A client. ``post`` queues a message for it and never waits."""
+    """A client at its WebSocket, to be served within ``scope``, which ends what a stranger may have of it."""
 
-    def __init__(self, klippy: Klippy, post: Callable[[str], None], *, authorized: bool, base: str, peer: Peer) -> None:
+    def __init__(self, klippy: Klippy, socket: WebSocket, *, authorized: bool, base: str, peer: Peer) -> None:
         self.id = next(_numbers)
         super().__init__(f"gateway: client {self.id} of {klippy.printer.name}")
-        self.authorized = authorized
+        self.scope = trio.CancelScope()
+        self.authorized = True
         self.identity: Identity | None = None
         self.base = base
         self.peer = peer
         self.under_way = 0
         self._klippy = klippy
-        self._post = post
+        self._socket = socket
         self._wanted: Objects = {}
         self._known: Status = {}
         self._subscribing: Reply | None = None
         self._subscribing_until_s = 0.0
         self._news = trio.Event()
         self._closed = False
+        self.let_in(authorized)
+
+    def let_in(self, authorized: bool) -> None:
+        """What it may do from now on; who is trusted no more has time to identify itself anew."""
+        if authorized:
+            self.scope.deadline = math.inf
+        elif self.authorized:
+            self.scope.deadline = trio.current_time() + IDENTIFY_WITHIN_S
+        self.authorized = authorized
+        self._socket.max_message_bytes = MAX_MESSAGE_BYTES if authorized else MAX_STRANGERS_MESSAGE_BYTES
 
     def send(self, message: bytes) -> None:
-        self._post(message.decode())
+        self._socket.post(message.decode())
 
     def close(self) -> None:
         """It is gone: nothing is followed for it any more."""

@@ -28,7 +28,7 @@ from klipper_router.gateway.moonraker import methods, rpc
 from klipper_router.gateway.moonraker.api import MAX_SESSIONS, Call, PrinterApi
 from klipper_router.gateway.moonraker.bridge import GOING_AWAY, bridge
 from klipper_router.gateway.moonraker.rpc import ApiError, Reply
-from klipper_router.gateway.moonraker.session import MAX_REQUESTS_UNDER_WAY, Session
+from klipper_router.gateway.moonraker.session import IDENTIFY_WITHIN_S, MAX_REQUESTS_UNDER_WAY, Session
 
 log = logging.getLogger("klipper_router.gateway.moonraker")
 
@@ -36,6 +36,9 @@ MAX_BODY_BYTES = 4 * 1024 * 1024
 WEBSOCKET = "/websocket"
 KLIPPYSOCKET = "/klippysocket"
 JSONRPC = "/server/jsonrpc"
+# Close codes: RFC 6455 7.4.1 and its registry.
+NOT_IDENTIFIED = 1008
+TRY_LATER = 1013
 NO_MORE = "this printer is not served here any more"
 # Arguments that are for the transport, not for the method (application.py EXCLUDED_ARGS).
 _OF_THE_TRANSPORT = frozenset({"_", "token", "access_token", "connection_id"})
@@ -100,8 +103,10 @@ class MoonrakerSite(Site):
 
     def check_websocket(self, request: HttpRequest) -> None:
         if request.path == WEBSOCKET:
-            if len(self._api.sessions) >= MAX_SESSIONS:
-                raise HttpError(503, "Maximum Number of Websocket Connections Reached")
+            try:
+                self._api.check_room(request.peer, authorized=request.authorized)
+            except ApiError as error:
+                raise HttpError(error.status, error.message) from None
         elif request.path == KLIPPYSOCKET:
             if not request.authorized:
                 raise HttpError(401, "Unauthorized")
@@ -134,21 +139,32 @@ class MoonrakerSite(Site):
 
     async def _session(self, socket: WebSocket) -> None:
         request = socket.request
+        try:  # again: others may have come during the handshake
+            self._api.check_room(request.peer, authorized=request.authorized)
+        except ApiError as error:
+            await socket.close(TRY_LATER, error.message)
+            return
         session = Session(
-            self._api.klippy, socket.post, authorized=request.authorized, base=_base(request), peer=request.peer
+            self._api.klippy, socket, authorized=request.authorized, base=_base(request), peer=request.peer
         )
         self._api.add(session)
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_until_closed, session.write_status, socket.send)
-                try:
-                    while True:
-                        self._take(session, await socket.receive())
-                except WebSocketClosed as closed:
-                    log.debug("%s: %s", session.name, closed)
-                nursery.cancel_scope.cancel()
+            with session.scope:
+                await self._serve(session, socket)
         finally:
             self._api.remove(session)
+        if session.scope.cancelled_caught:
+            await socket.close(NOT_IDENTIFIED, f"not identified within {IDENTIFY_WITHIN_S:g} s")
+
+    async def _serve(self, session: Session, socket: WebSocket) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_until_closed, session.write_status, socket.send)
+            try:
+                while True:
+                    self._take(session, await socket.receive())
+            except WebSocketClosed as closed:
+                log.debug("%s: %s", session.name, closed)
+            nursery.cancel_scope.cancel()
 
     def _take(self, session: Session, message: str | bytes) -> None:
         """Serve one message. What a client has under way is bounded; beyond that, it is told so."""

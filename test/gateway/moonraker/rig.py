@@ -47,6 +47,7 @@ class Client(WebSocket):
         self.request = request
         self.notifications: list[dict[str, Any]] = []
         self.closed: tuple[int, str] | None = None
+        self._closing = trio.Event()
         self.reads = trio.Event()  # while it is not set, `send` waits
         self.reads.set()
         self._to_api, self._from_test = trio.open_memory_channel[str | bytes](1000)
@@ -77,8 +78,16 @@ class Client(WebSocket):
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         self.closed = (code, reason)
+        self._closing.set()
 
     # The side of the test
+
+    async def until_closed(self) -> tuple[int, str]:
+        """Wait until the API closes it; code and reason."""
+        with trio.fail_after(WITHIN_S):
+            await self._closing.wait()
+        assert self.closed is not None
+        return self.closed
 
     def hang_up(self) -> None:
         self._to_api.close()

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
 
-from klipper_router.gateway.http import HttpError, HttpRequest
-from klipper_router.gateway.moonraker.api import MAX_SESSIONS
+from klipper_router.gateway.http import (
+    MAX_MESSAGE_BYTES,
+    MAX_STRANGERS_MESSAGE_BYTES,
+    HttpError,
+    HttpRequest,
+    Peer,
+)
+from klipper_router.gateway.moonraker import session
+from klipper_router.gateway.moonraker.api import MAX_SESSIONS, MAX_STRANGERS, MAX_STRANGERS_PER_ADDRESS
 from klipper_router.gateway.moonraker.session import MAX_REQUESTS_UNDER_WAY
 from test.gateway.moonraker.calls import IDENTITY
 from test.gateway.moonraker.rig import API_KEY, STRANGER, ApiRefused, rig
@@ -138,6 +146,78 @@ async def test_there_is_a_most_of_clients() -> None:
             await made.client().call("server.websocket.id")
         with pytest.raises(HttpError, match="503"):
             made.site.check_websocket(HttpRequest("GET", "/websocket"))
+
+
+def addresses(count: int) -> list[Peer]:
+    return [Peer(f"192.0.2.{number}", False) for number in range(count)]
+
+
+async def test_strangers_take_no_place_of_those_who_are_trusted() -> None:
+    async with rig(klippy=False) as made:
+        for peer in addresses(MAX_STRANGERS):
+            await made.client(peer).call("access.info")
+        with pytest.raises(HttpError, match="503"):
+            made.client(STRANGER)
+        for _ in range(MAX_SESSIONS):
+            await made.client().call("server.websocket.id")
+
+
+async def test_strangers_of_one_address_leave_places_to_others() -> None:
+    async with rig(klippy=False) as made:
+        clients = [made.client(STRANGER) for _ in range(MAX_STRANGERS_PER_ADDRESS)]
+        for client in clients:
+            await client.call("access.info")
+        with pytest.raises(HttpError, match="503"):
+            made.client(STRANGER)
+        await made.client(Peer("192.0.2.99", False)).call("access.info")
+        # Who has said who it is is none any more.
+        await clients[0].call("server.connection.identify", **IDENTITY, api_key=API_KEY)
+        await made.client(STRANGER).call("access.info")
+
+
+async def test_those_who_come_at_the_same_time_share_the_last_places() -> None:
+    async with rig(klippy=False) as made:
+        clients = [made.client(STRANGER) for _ in range(MAX_STRANGERS_PER_ADDRESS + 1)]
+        await made.until(lambda: any(client.closed for client in clients))
+        closed = [client.closed for client in clients if client.closed]
+        assert closed == [(1013, "Maximum Number of Websocket Connections Reached")]
+        assert len(made.api.sessions) == MAX_STRANGERS_PER_ADDRESS
+
+
+async def test_who_is_not_trusted_has_a_short_time_to_identify_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "IDENTIFY_WITHIN_S", 0.0)
+    async with rig(klippy=False) as made:
+        revoked = made.client()
+        with pytest.raises(ApiRefused, match="Unauthorized"):
+            await revoked.call("server.connection.identify", **IDENTITY, api_key="wrong")
+        for client in (made.client(STRANGER), revoked):
+            code, reason = await client.until_closed()
+            assert code == 1008
+            assert "identified" in reason
+        assert not made.api.sessions
+
+
+async def test_who_has_identified_itself_may_stay_and_say_more() -> None:
+    async with rig(klippy=False) as made:
+        client = made.client(STRANGER)
+        await client.call("access.info")
+        (stranger,) = made.api.sessions
+        until_s = stranger.scope.deadline
+        with pytest.raises(ApiRefused, match="Unauthorized"):
+            await client.call("server.connection.identify", **IDENTITY, api_key="wrong")
+        assert stranger.scope.deadline == until_s  # to be wrong gives no time
+        assert client.max_message_bytes == MAX_STRANGERS_MESSAGE_BYTES
+        await client.call("server.connection.identify", **IDENTITY, api_key=API_KEY)
+        assert stranger.scope.deadline == math.inf
+        assert client.max_message_bytes == MAX_MESSAGE_BYTES
+
+
+async def test_there_is_a_most_of_those_who_identify_themselves() -> None:
+    async with rig(klippy=False) as made:
+        for _ in range(MAX_SESSIONS):
+            await made.client().call("server.websocket.id")
+        with pytest.raises(ApiRefused, match="503"):
+            await made.client(STRANGER).call("server.connection.identify", **IDENTITY, api_key=API_KEY)
 
 
 async def test_cameras_have_the_urls_of_where_the_client_is() -> None:
