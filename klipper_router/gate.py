@@ -1,14 +1,17 @@
 """What passes and what does not: each printer's policy, and the protection against loops.
 
 Decides by `policy` and `loop_guard`; knows, beyond them, the clock and who is to be told. A refusal is an error to
-the caller, a line on the console of the printer that it was meant for, and a count. Of a route that is suspended
-the printers involved hear twice: when it is, and when it is served again, with the number of calls not served.
+the caller, a count, and now and then a line on the console of the printer that it was meant for. Of a route that is
+suspended the printers involved hear twice: when it is, and when it is served again, with the number of calls not
+served.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import trio
 
@@ -23,10 +26,21 @@ log = logging.getLogger("klipper_router.router")
 
 # What a printer may call in all, as a multiple of what one route may: a loop may make up a new event at each turn.
 ALL_ROUTES_ALLOWANCE = 4
+# A line on a console is G-code, too: a printer must not be kept busy by what it refuses. Counted by group (a printer,
+# all clients, the gateway), as a client can be another one for each call.
+REFUSALS_TOLD_EVERY_S = 10.0
 
 
 class Suspended(CallError):
     """The call is not served, and its caller has been told so, or will be."""
+
+
+@dataclass(slots=True)
+class _Refusals:
+    """What one group was refused by one printer, as far as its console is concerned."""
+
+    told_again_at_s: float = -math.inf
+    untold: int = 0
 
 
 class Gate:
@@ -46,6 +60,7 @@ class Gate:
         self._involved = involved
         self._subscriptions = subscriptions
         self._start_soon = start_soon
+        self._refusals: dict[tuple[str, str], _Refusals] = {}  # by target and the caller's group
         self._suspensions: dict[Route, trio.CancelScope] = {}  # each is cancelled to end it
 
     # -- policy --------------------------------------------------------------------------------------------------
@@ -78,8 +93,18 @@ class Gate:
             check(target.name, section, by.group, *what)
         except CallError as error:
             target.counters.refused += 1
-            target.tell_console(f"router: refused to {by.name}: {error}")
+            self._tell_refusal(by, target, error)
             raise CallError(f"refused: {error}") from None
+
+    def _tell_refusal(self, by: Caller, target: Printer[Caller], error: CallError) -> None:
+        refusals = self._refusals.setdefault((target.name, by.group), _Refusals())
+        now_s = trio.current_time()
+        if now_s < refusals.told_again_at_s:
+            refusals.untold += 1
+            return
+        more = f" (and {refusals.untold} more to {by.group} before)" if refusals.untold else ""
+        target.tell_console(f"router: refused to {by.name}: {error}{more}")
+        refusals.told_again_at_s, refusals.untold = now_s + REFUSALS_TOLD_EVERY_S, 0
 
     # -- loops ---------------------------------------------------------------------------------------------------
 

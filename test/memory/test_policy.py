@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trio
 
+from klipper_router.gate import REFUSALS_TOLD_EVERY_S
 from test.memory.bench import Bench, settle
 
 UNTOUCHED: dict[str, list[str]] = {"gcode_from": [], "endpoints_from": [], "events_from": []}
@@ -178,3 +179,24 @@ async def test_rules_that_are_made_while_a_script_waits_hold_for_it(nursery: tri
     assert len(main.runs_of("MOVE")) == 4
     assert main.runs_of("SET_LED") == []
     assert refused(bench) == 2
+
+
+async def test_a_printer_is_not_kept_busy_by_being_told_what_it_refuses(nursery: trio.Nursery) -> None:
+    bench = await started(nursery, **UNTOUCHED)
+    main, led = bench
+
+    async def ask(times: int) -> None:
+        for _ in range(times):
+            client = bench.client()  # each time another one, with another name
+            assert "refused" in await client.request("router/gcode/script", target="main", script="MOVE")
+
+    await ask(50)
+    assert len(main.scripts) == len(main.console) == 1
+    led.call_remote("router/gcode/script", target="main", script="MOVE")  # somebody else is told of
+    await settle()
+    assert main.console[1:] == ["!! router: refused to led: led is not in gcode_from of [klippy main]"]
+    await trio.sleep(REFUSALS_TOLD_EVERY_S)
+    await ask(50)
+    (line,) = main.console[2:]
+    assert line.endswith("clients is not in gcode_from of [klippy main] (and 49 more to clients before)")
+    assert refused(bench) == 101
