@@ -53,7 +53,8 @@ def one_input(data: bytes) -> None:
 
         return serve
 
-    rpc.serve(data, lookup, answers.append, lambda: answers.append(None))
+    for _ in rpc.serve(data, lookup, answers.append, lambda: answers.append(None)):
+        pass
     assert len(answers) == (0 if later else 1)
     for number, reply in enumerate(reversed(later)):
         reply.answer(number)

@@ -3,13 +3,14 @@
 Knows no method and no transport: the table is handed in as a function, answers go out by a callback. All of it is
 synchronous. A method returns its result, or a `Reply` that is answered later; so requests take effect in the order
 in which they came (trio starts tasks in no order), no request costs a task, and answers go out as they are ready.
+Between the requests of a batch whoever has it served may let others have their turn: `serve` is an iterator.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -17,8 +18,10 @@ import msgspec
 
 log = logging.getLogger("klipper_router.gateway.moonraker")
 
-# Mainsail asks for the metadata of a page of files in one batch; more than this is nobody's need.
-MAX_BATCH = 200
+# Mainsail asks for the metadata of so many files in one batch, and for nothing else in any.
+MAX_BATCH = 100
+# All answers of a batch are kept until the last is there.
+MAX_BATCH_ANSWER_BYTES = 4 * 1024 * 1024
 
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
@@ -78,12 +81,15 @@ Serve = Callable[[Mapping[str, Any]], object]
 # The method of a name, ready to serve; raises ApiError (404, 401) where there is none for this caller.
 Lookup = Callable[[str], Serve]
 Send = Callable[[bytes], None]
+# Gets the id and the answer, or None where none is due.
+_Done = Callable[[Any, bytes | None], None]
 
 
-def serve(data: str | bytes, lookup: Lookup, send: Send, none_due: Callable[[], None]) -> None:
+def serve(data: str | bytes, lookup: Lookup, send: Send, none_due: Callable[[], None]) -> Iterator[None]:
     """Serve one message, a request or a batch: ``send`` gets the answer (or the answers in one array), ``none_due`` is
     called where there is none. One of them is called once, now or later.
 
+    To be iterated to its end; yields between the requests of a batch, which may cost as much as so many messages.
     Never raises for anything that a client may send.
     """
 
@@ -99,20 +105,34 @@ def serve(data: str | bytes, lookup: Lookup, send: Send, none_due: Callable[[], 
         send(_error(None, PARSE_ERROR, "Parse error"))
         return
     if isinstance(message, list):
-        _serve_batch(message, lookup, done)
+        yield from _serve_batch(message, lookup, done)
     else:
-        _serve_one(message, lookup, done)
+        _serve_one(message, lookup, lambda id_, answer: done(answer))
 
 
-def _serve_batch(items: list[Any], lookup: Lookup, done: Callable[[bytes | None], None]) -> None:
-    if not items or len(items) > MAX_BATCH:
+def _serve_batch(items: list[Any], lookup: Lookup, done: Callable[[bytes | None], None]) -> Iterator[None]:
+    if not items:
         done(_error(None, INVALID_REQUEST, "Invalid Request"))
+        return
+    if len(items) > MAX_BATCH:
+        message = f"Invalid Request: a batch has at most {MAX_BATCH} requests, not {len(items)}"
+        done(_error(None, INVALID_REQUEST, message))
         return
     answers: list[bytes | None] = [None] * len(items)
     left = len(items)
+    room_bytes = MAX_BATCH_ANSWER_BYTES
 
-    def answered(index: int, answer: bytes | None) -> None:
-        nonlocal left
+    def lookup_while_room(name: str) -> Serve:
+        if room_bytes < 0:
+            raise _too_large()
+        return lookup(name)
+
+    def answered(index: int, id_: Any, answer: bytes | None) -> None:
+        nonlocal left, room_bytes
+        if answer is not None:
+            room_bytes -= len(answer)
+            if room_bytes < 0:
+                answer = _answer(id_, None, _too_large())
         answers[index] = answer
         left -= 1
         if not left:
@@ -120,31 +140,36 @@ def _serve_batch(items: list[Any], lookup: Lookup, done: Callable[[bytes | None]
             done(b"[" + b",".join(given) + b"]" if given else None)
 
     for index, item in enumerate(items):
-        _serve_one(item, lookup, partial(answered, index))
+        if index:
+            yield
+        _serve_one(item, lookup_while_room, partial(answered, index))
 
 
-def _serve_one(request: Any, lookup: Lookup, done: Callable[[bytes | None], None]) -> None:
-    """``done`` gets the answer, or None where none is due."""
+def _too_large() -> ApiError:
+    return ApiError(503, f"the answers of this batch are larger than {MAX_BATCH_ANSWER_BYTES} bytes: ask for less")
+
+
+def _serve_one(request: Any, lookup: Lookup, done: _Done) -> None:
     if not isinstance(request, dict):
-        done(_error(None, INVALID_REQUEST, "Invalid Request"))
+        done(None, _error(None, INVALID_REQUEST, "Invalid Request"))
         return
     id_ = request.get("id")
     if isinstance(id_, list | dict):
-        done(_error(None, INVALID_REQUEST, "Invalid Request"))
+        done(None, _error(None, INVALID_REQUEST, "Invalid Request"))
         return
     if request.get("jsonrpc") != "2.0":
-        done(_error(id_, INVALID_REQUEST, "Invalid Request"))
+        done(id_, _error(id_, INVALID_REQUEST, "Invalid Request"))
         return
     if "method" not in request:
-        done(None)  # an answer to a request; we never made one
+        done(id_, None)  # an answer to a request; we never made one
         return
     method, params = request["method"], request.get("params", {})
     if not isinstance(method, str):
-        done(_error(id_, INVALID_REQUEST, "Invalid Request"))
+        done(id_, _error(id_, INVALID_REQUEST, "Invalid Request"))
     elif not isinstance(params, dict):
-        done(_error(id_, INVALID_PARAMS, "Invalid params:"))
+        done(id_, _error(id_, INVALID_PARAMS, "Invalid params:"))
     else:
-        call(lookup, method, params).then(lambda result, error: done(_answer(id_, result, error)))
+        call(lookup, method, params).then(lambda result, error: done(id_, _answer(id_, result, error)))
 
 
 def call(lookup: Lookup, method: str, params: Mapping[str, Any]) -> Reply:

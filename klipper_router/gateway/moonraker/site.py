@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -90,9 +90,9 @@ class MoonrakerSite(Site):
         if not _is_json(request):
             raise HttpError(415, "send JSON, with Content-Type: application/json")
         reply = Reply()
-        rpc.serve(
-            await request.body(MAX_BODY_BYTES), partial(methods.lookup, call), reply.answer, lambda: reply.answer(None)
-        )
+        message = await request.body(MAX_BODY_BYTES)
+        for _ in rpc.serve(message, partial(methods.lookup, call), reply.answer, lambda: reply.answer(None)):
+            await trio.lowlevel.checkpoint()
         answer, _ = await _outcome(reply)
         if answer is None:
             return HttpResponse(200)
@@ -161,27 +161,33 @@ class MoonrakerSite(Site):
             nursery.start_soon(_until_closed, session.write_status, socket.send)
             try:
                 while True:
-                    self._take(session, await socket.receive())
+                    for _ in self._take(session, await socket.receive()):
+                        await trio.lowlevel.checkpoint()
             except WebSocketClosed as closed:
                 log.debug("%s: %s", session.name, closed)
             nursery.cancel_scope.cancel()
 
-    def _take(self, session: Session, message: str | bytes) -> None:
-        """Serve one message. What a client has under way is bounded; beyond that, it is told so."""
+    def _take(self, session: Session, message: str | bytes) -> Iterator[None]:
+        """Serve one message. What a client has under way is bounded, in a batch, too; beyond that, it is told so."""
         call = Call(self._api, session, session, session.peer, session.base, session.authorized)
-        lookup: rpc.Lookup = partial(methods.lookup, call)
-        if session.under_way >= MAX_REQUESTS_UNDER_WAY:
-            lookup = _too_many
-        session.under_way += 1
+        calls = 0
+
+        def lookup(name: str) -> rpc.Serve:
+            nonlocal calls
+            if session.under_way >= MAX_REQUESTS_UNDER_WAY:
+                raise ApiError(503, f"{MAX_REQUESTS_UNDER_WAY} requests of this client are under way already")
+            calls += 1
+            session.under_way += 1
+            return methods.lookup(call, name)
 
         def none_due() -> None:
-            session.under_way -= 1
+            session.under_way -= calls
 
         def answered(answer: bytes) -> None:
-            session.under_way -= 1
+            session.under_way -= calls
             session.send(answer)
 
-        rpc.serve(message, lookup, answered, none_due)
+        return rpc.serve(message, lookup, answered, none_due)
 
     def _call(self, request: HttpRequest) -> Call:
         return Call(self._api, None, self._api.web, request.peer, _base(request), request.authorized)
@@ -190,10 +196,6 @@ class MoonrakerSite(Site):
 def _base(request: HttpRequest) -> str:
     """By what the client reaches the printer."""
     return request.origin + request.prefix
-
-
-def _too_many(name: str) -> rpc.Serve:
-    raise ApiError(503, f"{MAX_REQUESTS_UNDER_WAY} requests of this client are under way already")
 
 
 async def _until_closed(write: Callable[..., Any], send: Callable[..., Any]) -> None:

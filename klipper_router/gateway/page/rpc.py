@@ -7,7 +7,7 @@ go out as they come, in any order; those of a batch together, when the last is t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -121,15 +121,18 @@ class RpcCaller:
 
     # -- requests ------------------------------------------------------------------------------------------------
 
-    def take(self, text: bytes, answer: Callable[[bytes | None], None]) -> None:
+    def take(self, text: bytes, answer: Callable[[bytes | None], None]) -> Iterator[None]:
         """Serve a request or a batch. ``answer`` is called once, perhaps much later; None: there were notifications
-        only, and now they are done."""
+        only, and now they are done.
+
+        To be iterated to its end; yields between the calls of a batch, so that others may have their turn.
+        """
         if text.lstrip()[:1] == b"[":
-            self._take_batch(text, answer)
+            yield from self._take_batch(text, answer)
         else:
             self._take_one(text, lambda made: answer(msgspec.json.encode(made) if made else None))
 
-    def _take_batch(self, text: bytes, answer: Callable[[bytes | None], None]) -> None:
+    def _take_batch(self, text: bytes, answer: Callable[[bytes | None], None]) -> Iterator[None]:
         try:
             calls = _BATCH.decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -149,7 +152,9 @@ class RpcCaller:
             if not left:
                 answer(msgspec.json.encode(answers) if answers else None)
 
-        for call in calls:
+        for index, call in enumerate(calls):
+            if index:
+                yield
             self._take_one(bytes(call), one_more)
 
     def _take_one(self, text: bytes, answer: Callable[[RpcAnswer | None], None]) -> None:
@@ -248,7 +253,8 @@ async def call_once(router: Router, name: str, own_methods: OwnMethods, text: by
         answered.set()
 
     try:
-        caller.take(text, answer)
+        for _ in caller.take(text, answer):
+            await trio.lowlevel.checkpoint()
         await answered.wait()
     finally:
         router.drop(caller)

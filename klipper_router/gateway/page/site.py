@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
+import trio
 from msgspec import Raw
 
 from klipper_router.errors import CallError, RouterError
@@ -104,7 +105,8 @@ class Page(Site):
                 with contextlib.suppress(WebSocketClosed):
                     while True:
                         message = await socket.receive()
-                        caller.take(message if isinstance(message, bytes) else message.encode(), answer)
+                        for _ in caller.take(message if isinstance(message, bytes) else message.encode(), answer):
+                            await trio.lowlevel.checkpoint()
             finally:
                 self.router.drop(caller)
 

@@ -113,6 +113,21 @@ async def test_one_client_may_not_have_any_number_of_requests_under_way() -> Non
         assert (await client.call("server.info"))["klippy_connected"] is False
 
 
+async def test_the_requests_of_a_batch_are_counted_one_by_one() -> None:
+    async with rig() as made:
+        client = made.client()
+        waiting = {"jsonrpc": "2.0", "method": "printer.gcode.script", "params": {"script": "G4 P60000"}}
+        client.say([{**waiting, "id": f"first {number}"} for number in range(MAX_REQUESTS_UNDER_WAY - 1)])
+        client.say([{**waiting, "id": "last"}, {**waiting, "id": "too many"}])
+        with pytest.raises(ApiRefused, match=f"{MAX_REQUESTS_UNDER_WAY} requests"):
+            await client.call("server.info")
+        made.kill_klippy()
+        (last,) = [each for each in await client.answer("batch") if each["id"] == "too many"]
+        assert f"{MAX_REQUESTS_UNDER_WAY} requests" in last["error"]["message"]
+        await made.until(lambda: all(session.under_way == 0 for session in made.api.sessions))
+        assert (await client.call("server.info"))["klippy_connected"] is False
+
+
 async def test_what_is_no_request_gets_moonrakers_error() -> None:
     async with rig() as made:
         client = made.client()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -43,10 +43,15 @@ def lookup(name: str) -> rpc.Serve:
     return serve
 
 
+def serve(data: str | bytes, lookup: rpc.Lookup, send: rpc.Send, none_due: Callable[[], None] = lambda: None) -> int:
+    """Serve one message to its end; how often others could have had their turn."""
+    return len(list(rpc.serve(data, lookup, send, none_due)))
+
+
 def outcomes(data: str | bytes) -> list[Any]:
     """What is sent for one message, decoded; "none due" for nothing."""
     sent: list[Any] = []
-    rpc.serve(data, lookup, lambda answer: sent.append(json.loads(answer)), lambda: sent.append("none due"))
+    serve(data, lookup, lambda answer: sent.append(json.loads(answer)), lambda: sent.append("none due"))
     return sent
 
 
@@ -84,11 +89,57 @@ def test_a_batch_waits_for_its_last_answer() -> None:
     replies = {"a": Reply(), "b": Reply()}
     sent: list[bytes] = []
     batch = json.dumps([{"jsonrpc": "2.0", "method": name, "id": name} for name in replies])
-    rpc.serve(batch, lambda name: lambda params: replies[name], sent.append, lambda: None)
+    serve(batch, lambda name: lambda params: replies[name], sent.append)
     replies["b"].answer(2)
     assert sent == []
     replies["a"].fail(ApiError(400, "no"))
     assert [answer["id"] for answer in json.loads(sent[0])] == ["a", "b"]
+
+
+def a_batch(size: int, method: str = "echo") -> str:
+    return json.dumps([{"jsonrpc": "2.0", "method": method, "id": number} for number in range(size)])
+
+
+def test_a_batch_lets_others_have_their_turn_between_its_requests() -> None:
+    served: list[str] = []
+
+    def noting(name: str) -> rpc.Serve:
+        served.append(name)
+        return lookup(name)
+
+    serving = rpc.serve(a_batch(10), noting, lambda answer: None, lambda: None)
+    assert not served
+    for number, _ in enumerate(serving, 1):
+        assert len(served) == number
+    assert len(served) == 10
+
+
+def test_a_batch_of_more_than_mainsails_is_refused_with_the_number() -> None:
+    assert len(outcomes(a_batch(rpc.MAX_BATCH))[0]) == rpc.MAX_BATCH
+    (refused,) = outcomes(a_batch(rpc.MAX_BATCH + 1))
+    assert refused["error"]["code"] == -32600
+    assert f"at most {rpc.MAX_BATCH} requests" in refused["error"]["message"]
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_the_answers_of_a_batch_do_not_fill_the_memory(later: bool) -> None:
+    large = "x" * (rpc.MAX_BATCH_ANSWER_BYTES // 4)
+    replies: list[Reply] = []
+
+    def answer_largely(name: str) -> rpc.Serve:
+        replies.append(Reply())
+        return lambda params: replies[-1] if later else large
+
+    sent: list[bytes] = []
+    serve(a_batch(20), answer_largely, sent.append)
+    for reply in replies if later else ():
+        reply.answer(large)
+    assert len(sent[0]) < rpc.MAX_BATCH_ANSWER_BYTES + 10_000
+    answers = json.loads(sent[0])
+    assert [answer["id"] for answer in answers] == list(range(20))
+    assert ["result" in answer for answer in answers] == [True] * 3 + [False] * 17
+    assert "ask for less" in answers[-1]["error"]["message"]
+    assert len(replies) == (20 if later else 4)  # what cannot be answered is not asked for
 
 
 @pytest.mark.parametrize(("status", "code"), [(404, -32601), (401, -32602), (400, 400), (503, 503)])
@@ -105,7 +156,7 @@ def test_what_is_nested_to_the_limit_is_answered() -> None:
             f'[{{"jsonrpc": "2.0", "method": {nested}, "id": 1}}]',
         ):
             sent: list[bytes] = []
-            rpc.serve(text, lookup, sent.append, lambda: None)
+            serve(text, lookup, sent.append)
             assert len(sent) == 1
 
 
