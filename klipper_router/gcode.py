@@ -25,8 +25,11 @@ _NEEDS_NO_QUOTES = re.compile(r"[A-Za-z0-9_.,:/+-]+")
 _COMMAND = re.compile(r"\s*([^\s;]*)")
 # Klipper gcode.py _process_commands: an N that no letter follows, and whatever stands between it and the next letter.
 _LINE_NUMBER = re.compile(r"\s*[nN](?![A-Za-z_])")
-# gcode.py args_r, in v0.13 and up to v0.12
+# gcode.py args_r, in v0.13 and up to v0.12; they differ in the slash only
 _PARTS = (re.compile(r"([A-Z_]+|[A-Z*])"), re.compile(r"([A-Z_]+|[A-Z*/])"))
+# Most lines, which every Klipper reads the same way: letters (not N alone) and digits, then a letter, a comment or the
+# end. Of ASCII only: what else there is may become a letter in upper case.
+_ORDINARY = re.compile(r"[ \t]*+(?![Nn](?![A-Za-z_]))([A-Za-z_]++[0-9]*+)[ \t\r]*+(?:[A-Za-z_;]|\Z)")
 
 
 class Script(NamedTuple):
@@ -106,20 +109,24 @@ def command_word(line: str) -> tuple[str, int]:
 
 
 def commands(script: str) -> list[str]:
-    """The commands that Klipper finds in a script, in upper case and in order.
+    """The commands that Klipper finds in a script, in upper case and in order, each once.
 
     Where versions of Klipper read a line differently, what each finds; so nothing that may be run is missing.
     """
-    found = []
-    for line in script.split("\n"):
-        readings = dict.fromkeys(_command_of(line.strip().partition(";")[0], parts) for parts in _PARTS)
-        found += [command for command in readings if command]
-    return found
+    found: dict[str, None] = {}
+    for line in dict.fromkeys(script.split("\n")):
+        if ordinary := _ORDINARY.match(line):
+            found[ordinary[1].upper()] = None
+        elif code := line.strip().partition(";")[0].upper():
+            for parts in _PARTS if "/" in code else _PARTS[:1]:
+                found[_command_of(code, parts)] = None
+    found.pop("", None)
+    return list(found)
 
 
 def _command_of(line: str, parts_of: re.Pattern[str]) -> str:
-    # gcode.py _process_commands
-    parts = parts_of.split(line.upper())
+    # gcode.py _process_commands; no more of the line is taken apart than is looked at
+    parts = parts_of.split(line, 3)
     command = "".join(parts[3:5] if "".join(parts[:2]) == "N" else parts[:3]).strip()
     first = command.split()[0] if " " in command else command
     return first if takes_text(first) else command  # cmd_default

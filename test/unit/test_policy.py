@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -129,3 +130,30 @@ def test_events_of_those_named_pass(allowed: list[str] | None) -> None:
 def test_events_of_others_do_not(allowed: list[str]) -> None:
     with pytest.raises(CallError, match=r"led is not in events_from of \[klippy main\]"):
         policy.check_event("main", KlippySection(sock="s", events_from=allowed), "led")
+
+
+@given(scripts, st.sampled_from(["G1 X1 Y2\n", "set_led led=x ; y\r\n", "\t m104S200 \n", "\n", " ;M112\n", "NEXT\n"]))
+def test_a_line_that_most_are_like_hides_no_other(script: str, ordinary: str) -> None:
+    assert set(gcode.commands(ordinary + script)) == {*gcode.commands(ordinary), *gcode.commands(script)}
+
+
+def test_a_script_that_is_too_long_to_be_checked_is_refused_where_there_is_something_to_check() -> None:
+    longest = "G1\n" * (policy.MAX_CHECKED_CHARACTERS // 3)
+    longer = longest + "G1\n"
+    for section in (KlippySection(sock="s", allow_gcode=["G1"]), KlippySection(sock="s", deny_gcode=["M112"])):
+        policy.check_gcode("main", section, "led", longest)
+        with pytest.raises(CallError, match=rf"a script of {len(longer)} characters is too long to be checked"):
+            policy.check_gcode("main", section, "led", longer)
+    policy.check_gcode("main", KlippySection(sock="s"), "led", longer)
+
+
+@pytest.mark.parametrize(
+    "line", ["", "1", "{}", "*{:x}", "A{}", "N{} A", "G1 X{} Y2", "A/{}", "\u0131{}", "M117 {}", "N1N{}", " ; {}"]
+)
+def test_a_long_script_holds_nobody_up(line: str) -> None:
+    size = policy.MAX_CHECKED_CHARACTERS
+    script = "\n".join(line.format(number) for number in range(size))[:size]
+    section = KlippySection(sock="s", deny_gcode=["M112", "SET_*", "*RESTART", "G28", "M10?"])
+    began_s = time.process_time()
+    policy.check_gcode("main", section, "led", script)
+    assert time.process_time() - began_s < 1.0
