@@ -16,6 +16,7 @@ import trio
 from klipper_router.config import Config
 from klipper_router.errors import ConfigError
 from klipper_router.gateway import transport
+from klipper_router.gateway.access import canonical_ip
 from klipper_router.gateway.server import Listener, Server, listening
 from klipper_router.gateway.settings import Address
 
@@ -30,6 +31,16 @@ class Origin(NamedTuple):
 def of(config: Config) -> list[Origin]:
     """Every own port that a configuration wants."""
     return [Origin(name, address) for name, options in config.klippy.items() for address in options.origin or ()]
+
+
+def _check_is_no_name(origin: Origin) -> None:
+    """While everything runs nothing may wait for a name server, least of all the printers. Raises ConfigError."""
+    host = origin.address.host
+    if host != "localhost" and canonical_ip(host) is None:
+        raise ConfigError(
+            f"[klippy {origin.printer}] origin {origin.address}: {host} is looked up at the start only; give an IP"
+            " address, or start anew"
+        )
 
 
 class Origins:
@@ -55,6 +66,7 @@ class Origins:
                 if origin.address in moved:
                     self._next[origin] = moved.pop(origin.address)
                 else:
+                    _check_is_no_name(origin)
                     # 127.0.0.1:7181 becomes *:7181: the two overlap, and the old one is closed only by `change`.
                     overlaps = [sock for address, sock in moved.items() if address.port == origin.address.port]
                     self._next[origin] = listening(origin.address, f"[klippy {origin.printer}] origin", overlaps)

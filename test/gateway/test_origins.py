@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -125,6 +126,29 @@ async def test_a_port_that_is_taken_changes_nothing(changing: Changing) -> None:
     assert changing.rig.router.config.klippy["led"].origin is None
     changing.change(main=f"origin: 127.0.0.1:{other}")
     assert await changing.answers(other, changing.main)
+
+
+async def test_no_name_server_is_asked_while_everything_runs(
+    changing: Changing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    changing.change(main=f"origin: 127.0.0.1:{port}")
+    asked: list[object] = []
+    look_up = socket.getaddrinfo
+
+    def noted(host: str, *rest: Any, **more: Any) -> Any:
+        asked.append(host)
+        return look_up("127.0.0.1", *rest, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "getaddrinfo", noted)
+        with pytest.raises(ConfigError, match=r"\[klippy main\] origin printers\.example\.org.* give an IP"):
+            changing.change(main=f"origin: printers.example.org:{free_port()}")
+    assert asked == []
+    assert await changing.answers(port, changing.main)
+    port = free_port()
+    changing.change(main=f"origin: localhost:{port}")
+    assert changing.rig.router.config.klippy["main"].origin == (("localhost", port),)
 
 
 async def test_a_name_that_comes_is_known_at_once_and_unknown_when_it_goes(changing: Changing) -> None:
