@@ -167,6 +167,7 @@ class Connection:
 
     async def respond(self, head: RequestHead | None, response: HttpResponse) -> None:
         """Send a response of our own. ``head``: None where it could not be read. Raises OSError."""
+        self.keep_alive = self.keep_alive and (self.body.done or self._will_be_finished(head))
         content = response.body
         fields = response.headers
         has_length = any(name.lower() == "content-length" for name, _ in fields)
@@ -211,6 +212,12 @@ class Connection:
             await self.send_all(b"0\r\n\r\n")
 
     # -- the end of a request --------------------------------------------------------------------------------------
+
+    def _will_be_finished(self, head: RequestHead | None) -> bool:
+        """Whether `finish_body` can be relied on. If not, the response says that we close, or the client would send
+        its next request by a connection that we are about to end, and not know what became of it."""
+        short = isinstance(self.body, body.Length) and self.body.left_bytes <= DRAIN_BYTES
+        return short and head is not None and not head.expect
 
     async def finish_body(self, head: RequestHead) -> None:
         """After a response: read the rest of the body if that is little, else the connection cannot be kept."""
