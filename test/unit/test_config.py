@@ -150,7 +150,7 @@ def configs(draw: st.DrawFn) -> Config:
     someone = st.none() | st.lists(st.sampled_from([*names, "clients", "gateway"]), max_size=3)
     klippy = {
         name: KlippySection(
-            sock=f"/{number}/{draw(SOCKS)}".rstrip("/"),
+            sock=f"/{number}/{draw(SOCKS)}".rstrip("/ "),
             on_connect=draw(BLOCKS),
             gcode_from=draw(someone),
             allow_gcode=draw(st.none() | PATTERNS),
