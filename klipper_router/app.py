@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Iterator
@@ -14,6 +15,7 @@ import trio
 from klipper_router import __version__, api_socket, supervision
 from klipper_router.config import Config, load
 from klipper_router.errors import ConfigError
+from klipper_router.gateway.settings import INSTALL, PACKAGES
 from klipper_router.link import Dial, dial_unix
 from klipper_router.listening import bound_socket
 from klipper_router.remote_methods import METHODS
@@ -55,12 +57,21 @@ class Files:
 def source(path: Path) -> Source:
     """A configuration's files, and over them what was changed on the dashboard. Raises ConfigError."""
     files = Files(path)
+    _check_packages(files.config)
     gateway = files.config.gateway
     if gateway is None:
         return files
     from klipper_router.gateway.page.inventory import Inventory
 
     return Inventory.read(path, gateway.data)
+
+
+def _check_packages(config: Config) -> None:
+    """Raises ConfigError if the configuration wants what is not installed."""
+    title = "gateway" if config.gateway else next((f"forward {name}" for name in config.forward), None)
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if title and missing:
+        raise config.error(title, "", f"needs further packages ({', '.join(missing)}): {INSTALL}")
 
 
 async def serve_until_signal(source: Source) -> None:
@@ -115,13 +126,11 @@ def _gateway(config: Config, source: Source | None = None) -> Iterator[ServeGate
     if config.gateway is None and not config.forward:
         yield None
         return
-    try:
-        # Only then: it needs the extra, and memory.
-        from klipper_router.gateway import app as gateway
-        from klipper_router.gateway.page.inventory import Inventory
-    except ModuleNotFoundError as error:
-        message = f"[gateway] needs {error.name}: install klipper-router[gateway]"
-        raise ConfigError(message) from None
+    _check_packages(config)
+    # Only then: it needs memory.
+    from klipper_router.gateway import app as gateway
+    from klipper_router.gateway.page.inventory import Inventory
+
     with gateway.prepared(config, source if isinstance(source, Inventory) else None) as ready:
         yield lambda router: gateway.serve(router, ready)
 

@@ -76,8 +76,28 @@ class KlippySection(KlippyOptions, frozen=True, kw_only=True):
     """Whose events run handlers here. None: everybody's."""
 
 
+class Places:
+    """Where each section and option was written. All are equal: the same, written elsewhere, is no change."""
+
+    def __init__(self, sections: Sections) -> None:
+        self._places: dict[tuple[str, str], tuple[Path | str, int]] = {}
+        for title, section in sections.items():
+            self._places[title, ""] = (section.file, section.line)
+            self._places |= {(title, key): (each.file, each.line) for key, each in section.settings.items()}
+
+    def of(self, title: str, key: str = "") -> tuple[Path | str, int]:
+        """File and line of an option, or of its section; no text and 0 for what was not read from a file."""
+        nowhere: tuple[Path | str, int] = ("", 0)
+        return self._places.get((title, key), self._places.get((title, ""), nowhere))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Places)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """A configuration without fault."""
+    """A configuration without fault in itself. `error` is for what shows only where it is used: a file, a port."""
 
     router: RouterSection
     klippy: dict[str, KlippySection]
@@ -91,6 +111,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     forward: dict[str, ForwardSection] = {}
     """By port."""
+
+    places: Places = Places({})
+
+    def error(self, title: str, key: str, message: str) -> ConfigError:
+        """The error that tells of the option ``key`` of ``[title]`` (no key: of the section), with file and line."""
+        file, line = self.places.of(title, key)
+        return ConfigError(f"[{title}] {message}", file=file, line=line, key=key)
+
+    def told(self, title: str, key: str, message: str) -> str:
+        """The same as a text, for what is no error."""
+        return str(self.error(title, key, message))
 
 
 _SINGLE: dict[str, type[msgspec.Struct]] = {"router": RouterSection, "gateway": GatewaySection}
@@ -145,7 +176,7 @@ def convert(sections: Sections, path: Path) -> Config:
         text = "\n".join([first.message, *(str(ConfigError(p.message, file=p.file, line=p.line)) for p in more)])
         raise ConfigError(text, file=first.file, line=first.line, key=first.key)
     whole: dict[str, Any] = single | named
-    return Config(**whole)
+    return Config(**whole, places=Places(sections))
 
 
 class _Problem(NamedTuple):

@@ -17,6 +17,7 @@ from klipper_router import callers, gcode, messages, stats
 from klipper_router.callers import Parameters, Request
 from klipper_router.errors import CallError, ProtocolError, RouterError
 from klipper_router.events import FrameHandler, GcodeHandler, Handler, WebhookHandler, parse_context
+from klipper_router.gateway.settings import INSTALL
 from klipper_router.link import Answer, OnAnswer
 from klipper_router.router import Method, Router
 from klipper_router.template import Template
@@ -143,7 +144,7 @@ def _prometheus_text(router: Router) -> str:
     try:
         from klipper_router import prometheus
     except ImportError:
-        raise CallError("prometheus_client is missing: pip install 'klipper-router[gateway]'") from None
+        raise CallError(f"prometheus_client is missing: {INSTALL}") from None
     return prometheus.text(stats.report(router))
 
 

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 7180
 
+PACKAGES = ("httptools", "wsproto")
+"""What the gateway imports that the router alone does not need: the extra ``gateway``."""
+
+INSTALL = "pip install '/path/to/this/checkout[gateway]', as the README says"
+
 # What Moonraker serves, by the first segment of the path. All else below a printer is its UI, or ours.
 MOONRAKER_PATHS = ("access", "api", "debug", "klippysocket", "machine", "printer", "server", "websocket")
 

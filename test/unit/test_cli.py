@@ -172,6 +172,24 @@ def test_a_socket_that_cannot_be_made_is_exit_2_and_nothing_is_started(
     assert list(tmp_path.iterdir()) == [file]
 
 
+@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize("section", ["[gateway]", "[forward 9443]\nto: 127.0.0.1:7125"])
+def test_packages_that_are_not_installed_are_told_with_the_mend(section: str, command: str, tmp_path: Path) -> None:
+    file = tmp_path / "router.cfg"
+    file.write_text(f"{section}\n[klippy main]\nsock: main.sock\n")
+    hide = "import sys; sys.modules.update(httptools=None, wsproto=None)"
+    program = f"{hide}; from klipper_router.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", program, command, "-c", str(file)], capture_output=True, text=True, timeout=60
+    )
+    title = section.partition("\n")[0]
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"klipper-router: {file}:1: {title} needs further packages (httptools, wsproto):"
+        " pip install '/path/to/this/checkout[gateway]', as the README says\n"
+    )
+
+
 # -- usage ---------------------------------------------------------------------------------------------------------
 
 

@@ -27,6 +27,7 @@ from klipper_router.gateway.page.models import (
 )
 from klipper_router.gateway.page.routes import Route, Table
 from klipper_router.gateway.page.rpc import METHOD_NOT_FOUND, NEED_A_CONNECTION, RpcAnswer, call_once
+from klipper_router.gateway.settings import INSTALL
 
 if TYPE_CHECKING:
     from klipper_router.gateway.page.site import Page
@@ -67,7 +68,7 @@ async def metrics_text(page: Page, request: HttpRequest, names: Mapping[str, str
     try:
         from klipper_router import prometheus  # 2 MB, and only a router that is scraped needs it
     except ImportError:
-        raise HttpError(503, "prometheus_client is missing: pip install 'klipper-router[gateway]'") from None
+        raise HttpError(503, f"prometheus_client is missing: {INSTALL}") from None
     return HttpResponse(200, [("content-type", _METRICS_TYPE)], prometheus.text(stats.report(page.router)).encode())
 
 
