@@ -58,8 +58,8 @@ class AllowedFrames:
         self._allowed = allowed
         self._then = then
         self._held = bytearray()
-        self._parts: list[bytes] | None = None  # of a message in several frames
-        self._parts_bytes = 0
+        self._opcode = 0  # of a message in several frames; 0: there is none
+        self._message = bytearray()
 
     def feed(self, data: bytes) -> bytes:
         self._held += data
@@ -67,7 +67,7 @@ class AllowedFrames:
         at = 0
         while at < len(self._held):
             begin, end, key = frame_at(self._held, at)
-            if begin and end - begin + self._parts_bytes > MAX_MESSAGE_BYTES:
+            if begin and end - begin + len(self._message) > MAX_MESSAGE_BYTES:
                 raise ValueError(f"a message is larger than {MAX_MESSAGE_BYTES} bytes")
             if not begin or end > len(self._held):
                 break
@@ -84,16 +84,17 @@ class AllowedFrames:
         if first & _CONTROL:
             return whole
         content = masked(whole[begin:], key) if key else whole[begin:]
-        if bool(first & _OPCODE) == (self._parts is not None):
+        opcode = first & _OPCODE
+        if bool(opcode) == bool(self._opcode):
             raise ValueError("a message within another, or the rest of none")
-        if self._parts is None and first & _FIN:
+        if opcode and first & _FIN:
             checked = self._allowed.checked(content)
-            return whole if checked is content else frame(checked, key)
-        self._parts = self._parts or []
-        if content:
-            self._parts.append(content)
-        self._parts_bytes += len(content)
+            return whole if checked is content else frame(checked, key, opcode)
+        self._opcode = self._opcode or opcode
+        self._message += content
         if not first & _FIN:
             return b""
-        message, self._parts, self._parts_bytes = b"".join(self._parts), None, 0
-        return frame(self._allowed.checked(message), key)
+        message = frame(self._allowed.checked(bytes(self._message)), key, self._opcode)
+        self._opcode = 0
+        self._message.clear()
+        return message

@@ -25,7 +25,7 @@ from test.fuzz.json_mutator import JsonMutator
 
 atheris: Any = importlib.import_module("atheris")  # no part of the environment in which mypy runs
 
-INSTRUMENTED = ["klipper_router", "yaml"]
+INSTRUMENTED = ["klipper_router", "wsproto", "yaml"]
 # A long input is a slow one, and seldom shows more.
 MAX_BYTES = 1000
 

@@ -12,7 +12,9 @@ from collections.abc import Callable
 
 MAX_HELD_BYTES = 256 * 1024
 
-_TEXT_IN_ONE_FRAME = 0x81  # FIN and the opcode of text; no RSV bit, so it is not compressed
+_FIN = 0x80
+_TEXT = 0x01
+_TEXT_IN_ONE_FRAME = _FIN | _TEXT  # and no RSV bit, so it is not compressed
 _MASKED = 0x80
 
 Rewrite = Callable[[bytes], bytes | None]
@@ -66,16 +68,17 @@ class TextRewriter:
         return None if made is None else frame(made, key)
 
 
-def frame(content: bytes, key: bytes = b"") -> bytes:
-    """A text message in one frame; masked with the ``key`` of four bytes if there is one."""
+def frame(content: bytes, key: bytes = b"", opcode: int = _TEXT) -> bytes:
+    """A message in one frame; masked with the ``key`` of four bytes if there is one."""
     size_bytes = len(content)
+    first = _FIN | opcode
     mask = _MASKED if key else 0
     if size_bytes < 126:
-        head = bytes((_TEXT_IN_ONE_FRAME, mask | size_bytes))
+        head = bytes((first, mask | size_bytes))
     elif size_bytes < 65536:
-        head = bytes((_TEXT_IN_ONE_FRAME, mask | 126)) + size_bytes.to_bytes(2, "big")
+        head = bytes((first, mask | 126)) + size_bytes.to_bytes(2, "big")
     else:
-        head = bytes((_TEXT_IN_ONE_FRAME, mask | 127)) + size_bytes.to_bytes(8, "big")
+        head = bytes((first, mask | 127)) + size_bytes.to_bytes(8, "big")
     return head + key + (masked(content, key) if key else content)
 
 
