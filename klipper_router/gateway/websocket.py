@@ -106,8 +106,9 @@ class ServedWebSocket(WebSocket):
         self._parts: list[_Data] = []
         self._parts_bytes = 0
         self._closed: WebSocketClosed | None = None
-        self._outbox: deque[bytes] = deque()
-        self._outbox_bytes = 0
+        self._unreadable = False
+        self._outbox = bytearray()  # a client that reads nothing asks for four million pongs before it is closed
+        self._outbox_bytes = 0  # with what is being sent
         self._arrived = trio.Event()  # a message, or the end
         self._taken = trio.Event()  # room for a message
         self._to_write = trio.Event()
@@ -198,6 +199,8 @@ class ServedWebSocket(WebSocket):
         self._end(1006, "the connection broke")
 
     def _take(self, data: bytes) -> None:
+        if self._unreadable and data:
+            return  # wsproto would keep it for ever
         with contextlib.suppress(LocalProtocolError):  # data after the close
             self._protocol.receive_data(data or None)
             for event in self._protocol.events():
@@ -219,10 +222,12 @@ class ServedWebSocket(WebSocket):
                 self._parts_bytes = 0
                 self._arrived.set()
         elif isinstance(event, Ping):
-            self._send_event(event.response())
-            self._check_unread()
+            if self._protocol.state is ConnectionState.OPEN:
+                self._send_event(event.response())
+                self._check_unread()
         elif isinstance(event, CloseConnection):
-            if self._protocol.state is ConnectionState.OPEN:  # wsproto's way to tell of bytes that are no frames
+            if self._protocol.state in (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING):
+                self._unreadable = True  # wsproto's way to tell of bytes that are no frames
                 self._fail(int(event.code), event.reason or "")
                 return
             if self._protocol.state is ConnectionState.REMOTE_CLOSING:
@@ -248,7 +253,7 @@ class ServedWebSocket(WebSocket):
 
     def _send_event(self, event: TextMessage | BytesMessage | Ping | Pong | CloseConnection) -> None:
         data = self._protocol.send(event)
-        self._outbox.append(data)
+        self._outbox += data
         self._outbox_bytes += len(data)
         self._to_write.set()
 
@@ -257,7 +262,7 @@ class ServedWebSocket(WebSocket):
         try:
             while True:
                 while self._outbox:
-                    data = b"".join(self._outbox)
+                    data = bytes(self._outbox)
                     self._outbox.clear()
                     await self._connection.send_all(data)
                     self._outbox_bytes -= len(data)
