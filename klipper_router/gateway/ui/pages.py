@@ -94,7 +94,10 @@ def manifest(release: bytes, prefix: str) -> bytes:
     """A web app manifest with all its addresses below the prefix."""
     if not prefix:
         return release
-    return msgspec.json.encode(_below(_object(release), url_path(prefix)))
+    try:
+        return msgspec.json.encode(_below(_object(release), url_path(prefix)))
+    except RecursionError:  # nested just not too deep to be read
+        return b"{}"
 
 
 def _below(value: Any, path: str) -> Any:
