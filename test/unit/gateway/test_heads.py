@@ -99,6 +99,13 @@ def test_another_kept_parser_sees_the_same_message_in_what_is_accepted(lines: li
     assert [value for name, value in event.headers if name == b"host"] == [made.host]
 
 
+@pytest.mark.parametrize("host", ["[1.2.3.4]", "[1.2.3.4]:80", "[abcd]:80"])
+def test_a_host_in_brackets_is_no_address_of_ipv4(host: str) -> None:
+    assert heads.request(head("GET / HTTP/1.1", "Host: [::ffff:1.2.3.4]:80")).host == b"[::ffff:1.2.3.4]:80"
+    with pytest.raises(BadHead):
+        heads.request(head("GET / HTTP/1.1", f"Host: {host}"))
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_head_or_refused(data: bytes) -> None:
     for parse in (heads.request, heads.response):
