@@ -46,7 +46,7 @@ class Address(NamedTuple):
 
 
 class Addresses(tuple[Address, ...]):
-    """``127.0.0.1:7180, [::1]:7180``. A port alone means loopback, ``*:7180`` every address of the machine."""
+    """``127.0.0.1:7180, [::1]:7180``. A port alone: loopback, ``*:7180``: every IPv4 address, ``[::]:7180``: all."""
 
     __slots__ = ()
 
