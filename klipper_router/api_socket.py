@@ -196,6 +196,7 @@ class Client:
         """The answer holds what is known now; the rest of the first status and every change come as frames."""
         template = dict(params.response_template or {"method": STATUS_METHOD})
         template.pop("params", None)  # ours take its place
+        messages.check_response_template(template)
         self._following = True
         try:
             subscription = target.follow(self, msgspec.json.encode(template).decode(), params.objects)

@@ -7,6 +7,8 @@ from collections import deque
 from klipper_router import gcode
 
 MAX_LINES = 20
+# An error may quote what somebody sent.
+MAX_CHARACTERS = 2000
 
 
 class Console:
@@ -20,12 +22,12 @@ class Console:
         return bool(self._lines)
 
     def add(self, text: str) -> bool:
-        """Take a line in; when too many wait, the oldest goes. Returns whether one had to."""
+        """Take a line in, cut where it is too long; when too many wait, the oldest goes. Returns whether one had to."""
         is_full = len(self._lines) >= MAX_LINES
         if is_full:
             self._lines.popleft()
             self._dropped += 1
-        self._lines.append(text)
+        self._lines.append(text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]} ...")
         return is_full
 
     def clear(self) -> None:

@@ -60,6 +60,10 @@ class LoopGuard:
     def __len__(self) -> int:
         return len(self._rates)
 
+    def routes(self) -> list[Route]:
+        """All that it keeps in mind."""
+        return list(self._rates)
+
     def suspended(self) -> list[Route]:
         """The routes that are not served now."""
         return [route for route, rate in self._rates.items() if rate.suspended]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
@@ -19,6 +19,15 @@ from klipper_router.framing import FRAME_END
 T = TypeVar("T")
 
 ABSENT = Raw(b"")
+
+# What callers name (an event, a printer, a macro, an endpoint) is kept, logged and shown.
+MAX_NAME_CHARACTERS = 256
+Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME_CHARACTERS)]
+# A client has hundreds of them kept, and none needs more than a few names in it.
+MAX_RESPONSE_TEMPLATE_BYTES = 4096
+# It is written wherever an event happens. Where the stack is deeper than it was when it was read, what could just be
+# read cannot be written.
+MAX_RESPONSE_TEMPLATE_DEPTH = 16
 
 # A status in transit: object name -> field -> JSON text of the value.
 Status = dict[str, dict[str, bytes]]
@@ -95,87 +104,87 @@ class ScriptParams(Struct, forbid_unknown_fields=True):
     """router/gcode/script. ``wait``: how many seconds the target may take to become ready (0: no wait)."""
 
     script: str
-    target: str | None = None
+    target: Name | None = None
     wait: float = 0.0
-    gcode_callback: str | None = None
-    error_callback: str | None = None
+    gcode_callback: Name | None = None
+    error_callback: Name | None = None
 
 
 class EventSubscribeParams(Struct, forbid_unknown_fields=True):
     """router/event/subscribe. An API client may leave out ``gcode`` and is then told by frames."""
 
-    event: str
+    event: Name
     gcode: str | None = None
-    callback_target: str | None = None
+    callback_target: Name | None = None
     callback_type: str = "gcode"
     response_template: dict[str, Any] | None = None
-    error_callback: str | None = None
+    error_callback: Name | None = None
 
 
 class EventTriggerParams(Struct, forbid_unknown_fields=True):
     """router/event/trigger. ``context``: a map, or text ``k=v,k2=v2``."""
 
-    event: str
+    event: Name
     context: dict[str, Any] | str | None = None
-    error_callback: str | None = None
+    error_callback: Name | None = None
 
 
 class EventUnsubscribeParams(Struct, forbid_unknown_fields=True):
     """router/event/unsubscribe. Without ``gcode``: all handlers of the event that the caller registered."""
 
-    event: str
+    event: Name
     gcode: str | None = None
-    error_callback: str | None = None
+    error_callback: Name | None = None
 
 
 class PrintersListParams(Struct, forbid_unknown_fields=True):
     """router/printers/list."""
 
-    gcode_callback: str | None = None
-    error_callback: str | None = None
+    gcode_callback: Name | None = None
+    error_callback: Name | None = None
 
 
 class StatsParams(Struct, forbid_unknown_fields=True):
     """router/stats. ``format``: ``json``, or ``prometheus`` for a client."""
 
     format: str = "json"
-    gcode_callback: str | None = None
-    error_callback: str | None = None
+    gcode_callback: Name | None = None
+    error_callback: Name | None = None
 
 
 class ObjectsListParams(Struct, forbid_unknown_fields=True):
     """router/objects/list."""
 
-    target: str | None = None
-    gcode_callback: str | None = None
-    error_callback: str | None = None
+    target: Name | None = None
+    gcode_callback: Name | None = None
+    error_callback: Name | None = None
 
 
 class ObjectsQueryParams(Struct, forbid_unknown_fields=True):
     """router/objects/query."""
 
     objects: dict[str, list[str] | None]
-    target: str | None = None
-    gcode_callback: str | None = None
-    error_callback: str | None = None
+    target: Name | None = None
+    gcode_callback: Name | None = None
+    error_callback: Name | None = None
 
 
 class ObjectsSubscribeParams(Struct, forbid_unknown_fields=True):
     """router/objects/subscribe. A printer names a ``gcode_callback``; a client may give a ``response_template``."""
 
     objects: dict[str, list[str] | None]
-    target: str | None = None
-    gcode_callback: str | None = None
+    target: Name | None = None
+    gcode_callback: Name | None = None
     response_template: dict[str, Any] | None = None
-    error_callback: str | None = None
+    error_callback: Name | None = None
 
 
 class ObjectsUnsubscribeParams(Struct, forbid_unknown_fields=True):
     """router/objects/unsubscribe. Without ``gcode_callback``: everything that the caller follows on the target."""
 
-    target: str | None = None
-    gcode_callback: str | None = None
-    error_callback: str | None = None
+    target: Name | None = None
+    gcode_callback: Name | None = None
+    error_callback: Name | None = None
 
 
 class CallParams(Struct, forbid_unknown_fields=True):
@@ -184,12 +193,12 @@ class CallParams(Struct, forbid_unknown_fields=True):
     A macro says ``endpoint``: Klipper's action_call_remote_method(method, **kwargs) has taken ``method`` itself.
     """
 
-    method: str | None = None
-    endpoint: str | None = None
-    target: str | None = None
+    method: Name | None = None
+    endpoint: Name | None = None
+    target: Name | None = None
     params: dict[str, Any] = {}
-    gcode_callback: str | None = None
-    error_callback: str | None = None
+    gcode_callback: Name | None = None
+    error_callback: Name | None = None
 
 
 def decode(frame: bytes, decoder: msgspec.json.Decoder[T]) -> T:
@@ -250,6 +259,22 @@ def decode_params(params: bytes, kind: type[T]) -> T:
         raise CallError(f"unreadable parameters: {error}") from None
 
 
+def check_response_template(template: dict[str, Any]) -> None:
+    """Raises CallError for one that cannot be kept."""
+    where = "parameter 'response_template'"
+    if _is_deeper(template, MAX_RESPONSE_TEMPLATE_DEPTH):
+        raise CallError(f"{where}: nested deeper than {MAX_RESPONSE_TEMPLATE_DEPTH} levels")
+    if (size_bytes := len(_encode(template))) > MAX_RESPONSE_TEMPLATE_BYTES:
+        raise CallError(f"{where}: {size_bytes} bytes, {MAX_RESPONSE_TEMPLATE_BYTES} are the most")
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return not levels or any(_is_deeper(each, levels - 1) for each in inner)
+
+
 def _explained(message: str, kind: type) -> str:
     """msgspec's message, in the words of someone who writes macros."""
     if match := re.fullmatch(r"Object missing required field `(\w+)`", message):
@@ -258,7 +283,7 @@ def _explained(message: str, kind: type) -> str:
         names: tuple[str, ...] = kind.__struct_fields__  # type: ignore[attr-defined]
         import difflib  # seldom needed
 
-        near = difflib.get_close_matches(match[1], names, 1)
+        near = difflib.get_close_matches(match[1][:MAX_NAME_CHARACTERS], names, 1)
         hint = f", did you mean '{near[0]}'?" if near else f" ({', '.join(names)})"
         return f"unknown parameter '{match[1]}'{hint}"
     what, _, where = message.partition(" - at `$")

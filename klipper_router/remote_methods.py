@@ -61,7 +61,9 @@ def _handler(router: Router, request: Request, params: messages.EventSubscribePa
     if params.gcode is None:
         if request.caller.own_printer is not None:
             raise CallError("missing parameter 'gcode'")
-        return FrameHandler(params.response_template or {"method": "router/event"})
+        template = params.response_template or {"method": "router/event"}
+        messages.check_response_template(template)
+        return FrameHandler(template)
     name = params.callback_target or request.caller.own_printer
     if name is None:
         raise CallError("missing parameter 'callback_target': this client has no printer that could run the gcode")
@@ -69,6 +71,8 @@ def _handler(router: Router, request: Request, params: messages.EventSubscribePa
     if params.callback_type == "gcode":
         return GcodeHandler(target, Template(params.gcode))
     if params.callback_type == "webhook":
+        if len(params.gcode) > messages.MAX_NAME_CHARACTERS:
+            raise CallError(f"parameter 'gcode': an endpoint has at most {messages.MAX_NAME_CHARACTERS} characters")
         return WebhookHandler(target, _callable_endpoint(params.gcode))
     raise CallError(f"parameter 'callback_type': {params.callback_type!r} is neither 'gcode' nor 'webhook'")
 

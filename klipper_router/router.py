@@ -343,17 +343,18 @@ def _peek(request: Request, params: bytes) -> str:
     """Note whom to answer even where the parameters as a whole turn out to be wrong. Returns what the call is about.
 
     Raises CallError for a callback that is no macro's name: values must never be read as anything but parameters.
+    What is too long to be a name is refused later; it is not noted, or not as a whole.
     """
     try:
         given = _PEEK.decode(params or b"{}")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
     if isinstance(target := given.get("target"), str):
-        request.target = target
+        request.target = target[: messages.MAX_NAME_CHARACTERS]
     for key in ("error_callback", "gcode_callback"):
-        if isinstance(text := given.get(key), str):
+        if isinstance(text := given.get(key), str) and len(text) <= messages.MAX_NAME_CHARACTERS:
             if not gcode.is_macro_name(text):
                 raise CallError(f"parameter '{key}': {text!r} is not the name of a macro that Klipper can call")
             setattr(request, key, text)
     event = given.get("event")
-    return event if isinstance(event, str) else request.target
+    return event[: messages.MAX_NAME_CHARACTERS] if isinstance(event, str) else request.target

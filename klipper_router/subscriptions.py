@@ -31,6 +31,8 @@ Missed = dict[tuple[str, str], bytes | None]
 
 # A macro that makes up a new callback at each call must not fill the memory.
 MAX_SUBSCRIPTIONS_PER_CALLER = 100
+# Of the objects and fields of one, as JSON: those of a large printer, all by name, are a quarter of it.
+MAX_OBJECTS_BYTES = 64 * 1024
 
 # The one object that exists in every state of Klipper.
 WEBHOOKS = "webhooks"
@@ -171,8 +173,10 @@ class Following(Generic[Caller]):
         """Add a subscription in the place of the caller's older one with this callback, if there is one.
 
         It has news at once when everything that it wants is known already; else `ask`.
-        Raises CallError when the caller has too many.
+        Raises CallError when the caller has too many, or wants too much.
         """
+        if (size_bytes := len(msgspec.json.encode(objects))) > MAX_OBJECTS_BYTES:
+            raise CallError(f"objects of {size_bytes} bytes are too many to follow, {MAX_OBJECTS_BYTES} are the most")
         if (caller, callback) not in self._subscriptions and len(self.of(caller)) >= MAX_SUBSCRIPTIONS_PER_CALLER:
             raise CallError(f"{MAX_SUBSCRIPTIONS_PER_CALLER} callbacks follow it already, the most per caller")
         self.unsubscribe(caller, callback)  # its view must forget it, too

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -393,3 +394,30 @@ async def test_a_trigger_with_handlers_that_cannot_run_is_an_error_that_names_th
     error = await client.request("router/event/trigger", event="x")
     assert "led is not ready: shutdown, MCU shutdown" in error
     assert bench.klippys["main"].runs_of("HANDLER") == [{"A": "main"}]
+
+
+@pytest.mark.parametrize("method", ["router/event/subscribe", "router/objects/subscribe"])
+@pytest.mark.parametrize("template", ["[" * 900 + "]" * 900, '"' + "x" * 5000 + '"'])
+async def test_what_a_client_wants_to_be_told_with_is_small_and_flat(
+    nursery: trio.Nursery, method: str, template: str
+) -> None:
+    bench = await started(nursery, "main")
+    client = bench.client()
+    about = {"event": "router/disconnected"} if "event" in method else {"target": "main", "objects": {"webhooks": None}}
+    params = json.dumps(about)[:-1] + f', "response_template": {{"a": {template}}}}}'
+    await client.send_bytes(f'{{"id": 1, "method": "{method}", "params": {params}}}'.encode() + FRAME_END)
+    assert "parameter 'response_template'" in client.received[0]["error"]["message"]
+
+
+async def test_no_template_that_can_be_read_ends_the_router_when_its_event_happens(nursery: trio.Nursery) -> None:
+    bench = await started(nursery, "main")
+    for levels in range(850, 960):  # near the end of what can be read; an event happens deeper in the stack
+        client = bench.client()
+        template = f'{{"a": {"[" * levels}{"]" * levels}}}'
+        params = f'{{"event": "router/disconnected", "response_template": {template}}}'
+        await client.send_bytes(
+            f'{{"id": 1, "method": "router/event/subscribe", "params": {params}}}'.encode() + FRAME_END
+        )
+    bench.klippys["main"].die()
+    await settle()
+    assert await bench.client().request("router/event/trigger", event="x") == {"handlers": 0}

@@ -159,6 +159,22 @@ async def test_a_loop_under_ever_new_names_is_found_as_well(nursery: trio.Nurser
     assert len(mmu.runs_of("OTHER")) == 1
 
 
+async def test_long_names_are_counted_and_not_kept(nursery: trio.Nursery) -> None:
+    bench = await started(nursery)
+    main, _, _ = bench
+    number = 0
+    for _ in range(6):
+        for _ in range(LOOP_CALLS_PER_S * 5):
+            number += 1
+            main.call_remote("router/event/trigger", event=f"{number}{'x' * 1000}")
+            main.call_remote("router/objects/list", target=f"{number}{'x' * 1000}")
+        await trio.sleep(1)
+    guard = bench.router.gate.guard
+    assert guard.suspended() == [("main", "", "")]
+    assert len(guard) > LOOP_CALLS_PER_S
+    assert max(len(text) for route in guard.routes() for text in route) == 256
+
+
 async def test_many_calls_at_once_are_no_loop(nursery: trio.Nursery) -> None:
     bench = await started(nursery)
     main, led, _ = bench

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klipper_router.console import MAX_LINES, Console
+from klipper_router.console import MAX_CHARACTERS, MAX_LINES, Console
 
 from .harmless import run_as_the_router_does
 from .klipper_model import VERSIONS, Klipper, Version
@@ -32,6 +32,15 @@ def test_when_too_many_wait_the_oldest_go_and_are_counted() -> None:
     assert lines[1] == "RESPOND TYPE='error' MSG='line 3'"
     console.add("later")
     assert "dropped" not in console.render(has_respond=True).exact
+
+
+def test_a_line_that_quotes_too_much_is_cut() -> None:
+    console = Console()
+    console.add("x" * MAX_CHARACTERS)
+    console.add("x" * 4_000_000)
+    whole, cut = console.render(has_respond=True).exact.split("\n")
+    assert whole == f"RESPOND TYPE='error' MSG='{'x' * MAX_CHARACTERS}'"
+    assert cut == f"RESPOND TYPE='error' MSG='{'x' * MAX_CHARACTERS} ...'"
 
 
 def test_what_is_cleared_is_never_shown() -> None:

@@ -40,6 +40,7 @@ DECODERS: tuple[msgspec.json.Decoder[Any], ...] = (FROM_KLIPPY, FROM_CLIENT, STA
 FIELDS = ("id", "params", "result", "error")
 
 DEEP = b'{"params":' + b"[" * 100_000
+LONG = b'{"%b":"' + b"x" * 257 + b'"}'
 HUGE = b'{"id":' + b"9" * 5000 + b',"result":{}}'
 
 ANY_JSON = st.recursive(
@@ -212,6 +213,9 @@ def test_parameters_are_read_and_numbers_may_be_text() -> None:
             "parameter 'objects[...]': expected list | null, got text",
         ),
         (b"[]", ScriptParams, "parameters: expected map, got list"),
+        (LONG % b"event", EventTriggerParams, "parameter 'event': expected text of length <= 256"),
+        (LONG % b"target", ScriptParams, "parameter 'target': expected text of length <= 256"),
+        (LONG % b"error_callback", EventTriggerParams, "parameter 'error_callback': expected text of length <= 256"),
         (b'{"method":"x","params":{"a":1e400}}', CallParams, "parameter 'params[...]': number out of range"),
     ],
 )
@@ -219,6 +223,33 @@ def test_wrong_parameters_are_explained_to_someone_who_writes_macros(params: byt
     with pytest.raises(CallError) as caught:
         decode_params(params, kind)
     assert str(caught.value) == why
+
+
+def nested(levels: int) -> dict[str, Any]:
+    inner: Any = 1
+    for level in range(levels - 1):
+        inner = [inner] if level % 2 else {"a": inner, "b": 2}
+    return {"a": inner}
+
+
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        ({"method": "x", "key": 1}, None),
+        ({"a": "x" * (messages.MAX_RESPONSE_TEMPLATE_BYTES - 8)}, None),
+        ({"a": "x" * (messages.MAX_RESPONSE_TEMPLATE_BYTES - 7)}, "4097 bytes, 4096 are the most"),
+        (nested(messages.MAX_RESPONSE_TEMPLATE_DEPTH), None),
+        (nested(messages.MAX_RESPONSE_TEMPLATE_DEPTH + 1), "nested deeper than 16 levels"),
+        (nested(50_000), "nested deeper than 16 levels"),
+    ],
+    ids=["usual", "longest", "too long", "deepest", "too deep", "very deep"],
+)
+def test_a_response_template_is_small_and_flat(template: dict[str, Any], why: str | None) -> None:
+    if why is None:
+        messages.check_response_template(template)
+        return
+    with pytest.raises(CallError, match=why):
+        messages.check_response_template(template)
 
 
 @given(st.binary(max_size=60) | LIKELY | BROKEN, st.sampled_from([ScriptParams, CallParams, dict[str, Any]]))

@@ -18,7 +18,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from klipper_router.errors import CallError
 from klipper_router.messages import Objects, Status
-from klipper_router.subscriptions import MAX_SUBSCRIPTIONS_PER_CALLER, OWN_WANTS, Following, Subscription, Values
+from klipper_router.subscriptions import (
+    MAX_OBJECTS_BYTES,
+    MAX_SUBSCRIPTIONS_PER_CALLER,
+    OWN_WANTS,
+    Following,
+    Subscription,
+    Values,
+)
 
 WEBHOOKS = "webhooks"
 FIELDS = {WEBHOOKS: ("state", "state_message"), "print_stats": ("state", "info"), "toolhead": ("position", "speed")}
@@ -438,6 +445,17 @@ def test_a_macro_that_makes_up_callbacks_cannot_fill_the_memory() -> None:
     following.subscribe("led", "CB0", {"print_stats": None})
     following.subscribe("afc", "CB", {"toolhead": None})
     assert len(following) == MAX_SUBSCRIPTIONS_PER_CALLER + 1
+
+
+def test_the_objects_of_a_subscription_cannot_fill_the_memory_either() -> None:
+    following: Following[str] = Following()
+    following.subscribe("led", "CB", {f"gcode_macro NUMBER_{number}": None for number in range(1500)})
+    before = following.get("led", "CB")
+    wants: list[Objects] = [{"x" * MAX_OBJECTS_BYTES: None}, {"toolhead": ["x"] * MAX_OBJECTS_BYTES}]
+    for too_much in wants:
+        with pytest.raises(CallError, match=f"too many to follow, {MAX_OBJECTS_BYTES} are the most"):
+            following.subscribe("led", "CB", too_much)
+    assert following.get("led", "CB") is before
 
 
 def test_a_subscription_that_was_replaced_is_told_nothing_more() -> None:
