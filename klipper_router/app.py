@@ -28,7 +28,7 @@ async def serve(
     config: Config, *, dial: Dial = dial_unix, task_status: trio.TaskStatus[Router] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """Run until cancelled; started once the API socket accepts. Raises ConfigError, having started nothing."""
-    with bound_socket(config.router) as sock, _gateway(config) as gateway:
+    with bound_socket(config.router, config.places) as sock, _gateway(config) as gateway:
         await _serve_on(sock, config, gateway, dial=dial, task_status=task_status)
 
 
@@ -74,6 +74,14 @@ def _check_packages(config: Config) -> None:
         raise config.error(title, "", f"needs further packages ({', '.join(missing)}): {INSTALL}")
 
 
+def check(config: Config) -> None:
+    """What would end the start, beyond what a source looks at. Raises ConfigError."""
+    if config.gateway or config.forward:
+        from klipper_router.gateway import app as gateway
+
+        gateway.check(config)
+
+
 async def serve_until_signal(source: Source) -> None:
     """Run the router until SIGTERM or SIGINT; at SIGHUP its configuration is read again.
 
@@ -83,7 +91,7 @@ async def serve_until_signal(source: Source) -> None:
     # The socket is bound outside of any nursery, so that its error is not wrapped into a group.
     with (
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals,
-        bound_socket(config.router) as sock,
+        bound_socket(config.router, config.places) as sock,
         _gateway(config, source) as gateway,
     ):
         async with trio.open_nursery() as nursery:

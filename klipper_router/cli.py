@@ -165,6 +165,7 @@ def _check(options: argparse.Namespace) -> int:
 
     file = _config_file(options)
     loaded = app.source(file).config  # with what was changed on the dashboard, as it would be run
+    app.check(loaded)
     print(f"{file}: fine. Printers: {', '.join(loaded.klippy)}; the router's socket: {loaded.router.sock}")
     return 0
 

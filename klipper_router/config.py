@@ -79,7 +79,8 @@ class KlippySection(KlippyOptions, frozen=True, kw_only=True):
 class Places:
     """Where each section and option was written. All are equal: the same, written elsewhere, is no change."""
 
-    def __init__(self, sections: Sections) -> None:
+    def __init__(self, sections: Sections | None = None) -> None:
+        sections = sections or {}
         self._places: dict[tuple[str, str], tuple[Path | str, int]] = {}
         for title, section in sections.items():
             self._places[title, ""] = (section.file, section.line)
@@ -89,6 +90,11 @@ class Places:
         """File and line of an option, or of its section; no text and 0 for what was not read from a file."""
         nowhere: tuple[Path | str, int] = ("", 0)
         return self._places.get((title, key), self._places.get((title, ""), nowhere))
+
+    def error(self, title: str, key: str, message: str) -> ConfigError:
+        """The error that tells of the option ``key`` of ``[title]`` (no key: of the section), with file and line."""
+        file, line = self.of(title, key)
+        return ConfigError(f"[{title}] {message}", file=file, line=line, key=key)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Places)
@@ -112,12 +118,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     forward: dict[str, ForwardSection] = {}
     """By port."""
 
-    places: Places = Places({})
+    places: Places = Places()
 
     def error(self, title: str, key: str, message: str) -> ConfigError:
-        """The error that tells of the option ``key`` of ``[title]`` (no key: of the section), with file and line."""
-        file, line = self.places.of(title, key)
-        return ConfigError(f"[{title}] {message}", file=file, line=line, key=key)
+        """See `Places`."""
+        return self.places.error(title, key, message)
 
     def told(self, title: str, key: str, message: str) -> str:
         """The same as a text, for what is no error."""

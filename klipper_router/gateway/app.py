@@ -11,7 +11,6 @@ import gc
 import logging
 import resource
 import socket
-import ssl
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -22,13 +21,13 @@ import trio
 
 from klipper_router.config import Config
 from klipper_router.errors import ConfigError
-from klipper_router.gateway import forward, origins
+from klipper_router.gateway import forward, origins, tls
 from klipper_router.gateway.access import Access
 from klipper_router.gateway.cameras.site import CameraSite
 from klipper_router.gateway.cameras.site import check as check_cameras
 from klipper_router.gateway.dispatch import Gateway, Sites
 from klipper_router.gateway.forward import Forward
-from klipper_router.gateway.keys import load_api_key, save_api_key
+from klipper_router.gateway.keys import load_api_key, read_api_key, save_api_key
 from klipper_router.gateway.moonraker.printers import Moonrakers
 from klipper_router.gateway.origins import Origin, Origins
 from klipper_router.gateway.page import extras
@@ -58,37 +57,47 @@ def host_names(config: Config) -> set[str]:
     return names.union(*(options.host for options in config.klippy.values()))
 
 
+def check(config: Config) -> None:
+    """What would end the start, as far as it can be told without starting. Raises ConfigError."""
+    check_cameras(config.camera)
+    tls.contexts(config)
+    if file := api_key_file(config):
+        with _placed_api_key(config):
+            read_api_key(file)
+
+
+def api_key_file(config: Config) -> Path | None:
+    """Where the API key is kept; None: nowhere."""
+    gateway = config.gateway
+    if gateway is None or not (gateway.api_key_file or gateway.data):
+        return None
+    return Path(gateway.api_key_file) if gateway.api_key_file else Path(gateway.data or "") / "api_key"
+
+
+@contextlib.contextmanager
+def _placed_api_key(config: Config) -> Iterator[None]:
+    try:
+        yield
+    except ConfigError as error:
+        key = "api_key_file" if config.gateway and config.gateway.api_key_file else "data"
+        raise config.error("gateway", key, f"{key} {error}") from None
+
+
 def make_access(config: Config) -> Access:
     """The access rules of a configuration; makes the API key if there is none. Raises ConfigError."""
     gateway = config.gateway
     assert gateway is not None
-    file = gateway.api_key_file or (str(Path(gateway.data) / "api_key") if gateway.data else None)
+    file = api_key_file(config)
+    with _placed_api_key(config):
+        api_key = load_api_key(file) if file else None
     return Access(
         hosts=host_names(config),
         trusted_clients=gateway.trusted_clients,
         trusted_proxies=gateway.trusted_proxies,
         cors_domains=gateway.cors_domains,
-        api_key=load_api_key(Path(file)) if file else None,
-        save_api_key=(lambda key: save_api_key(Path(file), key)) if file else None,
+        api_key=api_key,
+        save_api_key=(lambda key: save_api_key(file, key)) if file else None,
     )
-
-
-def tls_context(section: str, certificate: str | None, key: str | None) -> ssl.SSLContext | None:
-    """What a listener with a certificate needs. Raises ConfigError."""
-    if certificate is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    try:
-        context.load_cert_chain(certificate, key, password=lambda: _no_password(section))
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"[{section}] tls_certificate {certificate}: {error}") from None
-    return context
-
-
-def _no_password(section: str) -> str:
-    raise ConfigError(f"[{section}] tls_key: the key has a password; give one without, readable by the router only")
 
 
 class Prepared(NamedTuple):
@@ -111,16 +120,19 @@ def prepared(config: Config, inventory: Inventory | None = None) -> Iterator[Pre
     To be entered before anything else is started.
     """
     section = config.gateway
-    main = [(address, "[gateway] listen") for address in section.listen] if section else []
+    main = [(address, config.told("gateway", "listen", "listen")) for address in section.listen] if section else []
     own = origins.of(config) if section else []
-    places = main + [(origin.address, f"[klippy {origin.printer}] origin") for origin in own]
-    places += [(forward_address(name, each), f"[forward {name}]") for name, each in config.forward.items()]
-    tls = tls_context("gateway", section.tls_certificate, section.tls_key) if section else None
-    forward_tls = [tls_context(f"forward {n}", e.tls_certificate, e.tls_key) for n, e in config.forward.items()]
+    places = main + [(origin.address, origins.place(config, origin)) for origin in own]
+    places += [
+        (forward_address(name, each), config.told(f"forward {name}", "listen", "listen"))
+        for name, each in config.forward.items()
+    ]
+    contexts = tls.contexts(config)
+    forward_tls = [contexts.get(f"forward {name}") for name in config.forward]
     access = make_access(config) if section else None
     check_cameras(config.camera)
     with bound(places) as socks:
-        listeners = [Listener(sock, None, tls) for sock in socks[: len(main)]]
+        listeners = [Listener(sock, None, contexts.get("gateway")) for sock in socks[: len(main)]]
         of_printers = [*zip(own, socks[len(main) :], strict=False)]
         targets = zip(socks[len(main) + len(own) :], config.forward.values(), forward_tls, strict=True)
         forwards = [Forward(sock, each.to, context) for sock, each, context in targets]
@@ -176,8 +188,8 @@ async def _serve_http(
             speaks_for_many=access.is_proxy,
         )
         server.on_sweep.append(gateway.sweep)
-        tls = ready.listeners[0].tls
-        own_origins = Origins(server, tls, ready.origins)
+        own_tls = ready.listeners[0].tls
+        own_origins = Origins(server, own_tls, ready.origins)
 
         def configure() -> None:
             access.know_hosts(host_names(router.config))
@@ -203,7 +215,7 @@ async def _serve_http(
             at_end.callback(router.before_change.remove, own_origins.prepare)
             router.on_change.append(own_origins.change)
             at_end.callback(router.on_change.remove, own_origins.change)
-            scheme = "https" if tls else "http"
+            scheme = "https" if own_tls else "http"
             log.info("the gateway serves on %s", ", ".join(f"{scheme}://{address}" for address in section.listen))
             task_status.started(gateway)
             # What is here now stays: the collector need not look at it again and again (an eighth of a small request).

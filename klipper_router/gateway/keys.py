@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hmac
 import logging
 import os
@@ -104,18 +103,30 @@ class Keys:
 
 def load_api_key(file: Path) -> str:
     """Read the API key, or make one, in a file of mode 0600. Raises ConfigError."""
+    if key := read_api_key(file):
+        if file.stat().st_mode & 0o077:
+            log.warning("%s can be read by other users: its mode should be 0600", file)
+        return key
+    key = secrets.token_hex(16)
     try:
-        with contextlib.suppress(FileNotFoundError):
-            key = file.read_text(encoding="ascii").strip()
-            if len(key) < 16 or not key.isalnum():
-                raise ConfigError(f"{file} holds no API key: remove it, and one is made")
-            if file.stat().st_mode & 0o077:
-                log.warning("%s can be read by other users: its mode should be 0600", file)
-            return key
-        key = secrets.token_hex(16)
         save_api_key(file, key)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"[gateway] api_key_file {file}: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{error.filename or file}: {error.strerror}") from None
+    return key
+
+
+def read_api_key(file: Path) -> str | None:
+    """The API key; None: the file is not there yet. Raises ConfigError."""
+    try:
+        key = file.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        key = ""
+    if len(key) < 16 or not key.isalnum():
+        raise ConfigError(f"{file} holds no API key: remove it, and one is made")
     return key
 
 

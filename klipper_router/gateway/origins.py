@@ -33,13 +33,18 @@ def of(config: Config) -> list[Origin]:
     return [Origin(name, address) for name, options in config.klippy.items() for address in options.origin or ()]
 
 
-def _check_is_no_name(origin: Origin) -> None:
+def place(config: Config, origin: Origin) -> str:
+    """Where the configuration asks for it, for messages."""
+    return config.told(f"klippy {origin.printer}", "origin", "origin")
+
+
+def _check_is_no_name(config: Config, origin: Origin) -> None:
     """While everything runs nothing may wait for a name server, least of all the printers. Raises ConfigError."""
     host = origin.address.host
     if host != "localhost" and canonical_ip(host) is None:
         raise ConfigError(
-            f"[klippy {origin.printer}] origin {origin.address}: {host} is looked up at the start only; give an IP"
-            " address, or start anew"
+            f"{place(config, origin)} {origin.address}: {host} is looked up at the start only; give an IP address, or"
+            " start anew"
         )
 
 
@@ -66,10 +71,10 @@ class Origins:
                 if origin.address in moved:
                     self._next[origin] = moved.pop(origin.address)
                 else:
-                    _check_is_no_name(origin)
+                    _check_is_no_name(config, origin)
                     # 127.0.0.1:7181 becomes *:7181: the two overlap, and the old one is closed only by `change`.
                     overlaps = [sock for address, sock in moved.items() if address.port == origin.address.port]
-                    self._next[origin] = listening(origin.address, f"[klippy {origin.printer}] origin", overlaps)
+                    self._next[origin] = listening(origin.address, place(config, origin), overlaps)
         except ConfigError:
             self._forget_prepared()
             raise

@@ -32,6 +32,7 @@ UNSAFE_IN_PATHS = re.compile(r"[/\\?#%]|^\.{1,2}$")
 
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
+_IPV4 = re.compile(r"[0-9.]+")
 _HOST_PATTERN = re.compile(rf"(\*\.)?{_HOST_NAME.pattern}")
 
 
@@ -406,9 +407,21 @@ def forward_address(name: str, forward: ForwardSection) -> Address:
 
 def _taken(taken: dict[Address, str], addresses: Iterable[Address], title: str, key: str) -> Iterator[Problem]:
     for address in addresses:
-        other = taken.setdefault(address, f"[{title}]")
-        if other != f"[{title}]" and address.port:
-            yield Problem(title, key, f"{address} is taken by {other} already")
+        if other := next((other for other in taken if _overlap(address, other)), None):
+            how = "" if other == address else f", which listens on {other}"
+            yield Problem(title, key, f"{address} is taken by [{taken[other]}] already{how}")
+        taken.setdefault(address, title)
+
+
+def _overlap(one: Address, other: Address) -> bool:
+    """Whether Linux lets only one of them listen: every address of the machine includes each of them.
+
+    ``::`` includes IPv4 (see `server.listening`). What a name stands for is known only when it is used.
+    """
+    if one.port != other.port or one.port == 0:
+        return False
+    hosts = {one.host, other.host}
+    return len(hosts) == 1 or "::" in hosts or ("0.0.0.0" in hosts and all(map(_IPV4.fullmatch, hosts)))
 
 
 def _tls_problems(title: str, section: GatewaySection | ForwardSection) -> Iterator[Problem]:

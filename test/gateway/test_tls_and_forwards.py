@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from klipper_router.cli import main
 from klipper_router.errors import ConfigError
 from test.gateway.rig import WITHIN_S, Echo, Toy, Wire, fields_of, running
 
@@ -126,20 +127,114 @@ async def test_a_forward_to_nobody_closes_its_client(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        ("[forward 0]\nto: 127.0.0.1:1\ntls_certificate: {tmp}/none.pem\n", r"cfg:3: \[forward 0\] tls_certificate"),
+        ("[gateway]\nlisten: 192.0.2.1:0\n", r"router\.cfg:2: \[gateway\] listen 192.0.2.1:0: Cannot assign"),
         (
-            "[gateway]\nlisten: 127.0.0.1:0\ntls_certificate: {tmp}/none.pem\n",
-            r"\[gateway\] tls_certif",
+            "[forward 0]\nto: 127.0.0.1:1\nlisten: 192.0.2.1\n",
+            r"cfg:3: \[forward 0\] listen 192.0.2.1:0: Cannot assign",
         ),
-        ("[forward 0]\nto: 127.0.0.1:1\ntls_certificate: {tmp}/none.pem\n", r"\[forward 0\] tls_certificate"),
-        ("[gateway]\nlisten: 192.0.2.1:0\n", r"\[gateway\] listen 192.0.2.1:0: Cannot assign"),
-        ("[gateway]\nlisten: nobody.invalid:0\n", r"\[gateway\] listen nobody.invalid:0: "),
-        ("[gateway]\nlisten: 127.0.0.1:0\napi_key_file: /dev/null/x\n", r"\[gateway\] api_key_file /dev/null/x"),
+        ("[gateway]\nlisten: nobody.invalid:0\n", r"router\.cfg:2: \[gateway\] listen nobody.invalid:0: "),
+        (
+            "[gateway]\nlisten: 127.0.0.1:0\napi_key_file: /dev/null/x\n",
+            r"router\.cfg:3: \[gateway\] api_key_file /dev/null/x: Not a directory",
+        ),
     ],
 )
 async def test_what_cannot_be_had_is_told_before_anything_starts(text: str, expected: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=expected):
         async with running(tmp_path, text.replace("{tmp}", str(tmp_path)) + "[klippy main]"):
             pass
+
+
+def pieces(certificate: Path) -> tuple[Path, Path]:
+    """The certificate and the key in files of their own."""
+    key, mark, chain = certificate.read_text().partition("-----BEGIN CERTIFICATE-----")
+    alone, of_it = certificate.with_name("chain.pem"), certificate.with_name("key.pem")
+    alone.write_text(mark + chain)
+    of_it.write_text(key)
+    return alone, of_it
+
+
+def another_key(folder: Path) -> Path:
+    file = folder / "other.pem"
+    command = ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-out", str(file)]
+    subprocess.run(command, check=True, capture_output=True)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("certificate_file", "key_file", "line", "expected"),
+    [
+        ("none.pem", "", 2, "tls_certificate {tmp}/none.pem: No such file or directory"),
+        ("chain.pem", "none.pem", 3, "tls_key {tmp}/none.pem: No such file or directory"),
+        ("chain.pem", "", 2, "tls_certificate {tmp}/chain.pem holds no private key: add 'tls_key', the file that does"),
+        ("router.cfg", "key.pem", 2, "tls_certificate {tmp}/router.cfg holds no certificate in PEM format"),
+        ("chain.pem", "router.cfg", 3, "tls_key {tmp}/router.cfg holds no private key in PEM format"),
+        ("chain.pem", "other.pem", 3, "tls_key {tmp}/other.pem is not the key of tls_certificate {tmp}/chain.pem"),
+        (
+            "key.pem",
+            "chain.pem",
+            2,
+            "tls_certificate {tmp}/key.pem holds a private key and tls_key {tmp}/chain.pem a certificate: exchange the"
+            " two",
+        ),
+    ],
+)
+def test_a_certificate_that_cannot_be_used_is_told_by_check_and_at_the_start(
+    certificate_file: str,
+    key_file: str,
+    line: int,
+    expected: str,
+    certificate: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pieces(certificate)
+    another_key(tmp_path)
+    file = tmp_path / "router.cfg"
+    key = f"tls_key: {key_file}\n" if key_file else ""
+    file.write_text(f"[gateway]\ntls_certificate: {certificate_file}\n{key}[klippy main]\nsock: main.sock\n")
+    for command in ("check", "run"):
+        assert main([command, "-c", str(file)]) == 2
+        message = expected.replace("{tmp}", str(tmp_path))
+        assert capsys.readouterr() == ("", f"klipper-router: {file}:{line}: [gateway] {message}\n")
+
+
+def test_a_key_with_a_password_is_told(certificate: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chain, key = pieces(certificate)
+    locked = tmp_path / "locked.pem"
+    command = ["openssl", "pkey", "-in", str(key), "-aes128", "-passout", "pass:x", "-out", str(locked)]
+    subprocess.run(command, check=True, capture_output=True)
+    file = tmp_path / "router.cfg"
+    text = f"[forward 9443]\nto: 127.0.0.1:1\ntls_certificate: {chain}\ntls_key: {locked}\n"
+    file.write_text(f"{text}[klippy main]\nsock: main.sock\n")
+    assert main(["check", "-c", str(file)]) == 2
+    assert capsys.readouterr().err.startswith(
+        f"klipper-router: {file}:4: [forward 9443] tls_key: the key has a password"
+    )
+
+
+def test_check_is_content_with_a_certificate_and_its_key(
+    certificate: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chain, key = pieces(certificate)
+    file = tmp_path / "router.cfg"
+    for options in (f"tls_certificate: {certificate}", f"tls_certificate: {chain}\ntls_key: {key}"):
+        file.write_text(f"[gateway]\n{options}\n[klippy main]\nsock: main.sock\n")
+        assert main(["check", "-c", str(file)]) == 0, capsys.readouterr().err
+
+
+def test_check_reads_the_api_key_and_makes_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "router.cfg"
+    file.write_text("[gateway]\ndata: data\n[klippy main]\nsock: main.sock\n")
+    assert main(["check", "-c", str(file)]) == 0
+    assert list(tmp_path.iterdir()) == [file]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/api_key").write_text("é")
+    capsys.readouterr()
+    assert main(["check", "-c", str(file)]) == 2
+    message = f"{file}:2: [gateway] data {tmp_path}/data/api_key holds no API key: remove it, and one is made"
+    assert capsys.readouterr().err == f"klipper-router: {message}\n"
 
 
 async def test_an_address_in_use_is_told_and_the_others_are_free_again(tmp_path: Path) -> None:

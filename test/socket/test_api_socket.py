@@ -95,7 +95,10 @@ async def test_a_second_router_is_refused_with_exit_2_and_the_first_is_not_distu
     async with running(sock):
         second = await trio.run_process([*PROGRAM, "-c", str(config)], check=False, capture_stderr=True)
         assert second.returncode == 2
-        assert second.stderr.decode() == f"klipper-router: [router] sock {sock}: another process listens there\n"
+        assert (
+            second.stderr.decode()
+            == f"klipper-router: {config}:2: [router] sock {sock}: another process listens there\n"
+        )
         async with Connection.open(sock) as client:
             assert (await client.call("info"))["app"] == "klipper-router"
 
@@ -105,7 +108,10 @@ def test_a_socket_of_another_living_process_is_refused_and_untouched(
 ) -> None:
     with listener(sock) as other:
         before = inode(sock), mode(sock)
-        assert refusal(config, capsys) == f"klipper-router: [router] sock {sock}: another process listens there"
+        assert (
+            refusal(config, capsys)
+            == f"klipper-router: {config}:2: [router] sock {sock}: another process listens there"
+        )
         assert (inode(sock), mode(sock)) == before
         other.accept()[0].close()  # how the router found out
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
@@ -156,7 +162,7 @@ def test_what_is_no_socket_is_refused_and_untouched(
             os.mkfifo(sock)
     before = inode(sock), sock.lstat().st_mode
     said = refusal(config, capsys)
-    assert said == f"klipper-router: [router] sock {sock}: there is a file of that name that is no socket"
+    assert said == f"klipper-router: {config}:2: [router] sock {sock}: there is a file of that name that is no socket"
     assert (inode(sock), sock.lstat().st_mode) == before
     if kind in ("file", "link to a file"):
         assert sock.read_text() == "precious"
@@ -168,7 +174,7 @@ def test_a_directory_that_is_none_is_refused_and_not_made(
 ) -> None:
     place = tmp_path / parent / "r.sock"
     config.write_text(f"[router]\nsock: {place}\n[klippy main]\nsock: main.sock\n")
-    assert refusal(config, capsys) == f"klipper-router: [router] sock {place}: {os.strerror(number)}"
+    assert refusal(config, capsys) == f"klipper-router: {config}:2: [router] sock {place}: {os.strerror(number)}"
     assert list(tmp_path.iterdir()) == [config]
 
 

@@ -168,7 +168,7 @@ def test_a_socket_that_cannot_be_made_is_exit_2_and_nothing_is_started(
     file.write_text("[router]\nsock: away/router.sock\n[klippy main]\nsock: main.sock\n")
     assert main([*command, "-c", str(file)]) == 2
     sock = tmp_path / "away/router.sock"
-    assert complaint(capsys) == f"[router] sock {sock}: No such file or directory"
+    assert complaint(capsys) == f"{file}:2: [router] sock {sock}: No such file or directory"
     assert list(tmp_path.iterdir()) == [file]
 
 

@@ -162,6 +162,15 @@ def test_a_mistake_is_told_with_its_place_and_the_mend(tmp_path: Path, text: str
     [
         ("origin: 81", "an own origin needs 'moonraker'"),
         ("moonraker: none\norigin: 7180", "127.0.0.1:7180 is taken by [gateway] already"),
+        (
+            "moonraker: none\norigin: *:7180",
+            "0.0.0.0:7180 is taken by [gateway] already, which listens on 127.0.0.1:7180",
+        ),
+        ("moonraker: none\norigin: [::]:7180", "[::]:7180 is taken by [gateway] already, which listens on 127.0.0.1"),
+        (
+            "moonraker: none\norigin: *:7181, 127.0.0.1:7181",
+            "127.0.0.1:7181 is taken by [klippy main] already, which listens on 0.0.0.0:7181",
+        ),
         ("moonraker: none\nui: octoprint", "Invalid enum value 'octoprint'"),
         ("moonraker: none\nallow: server, mashine", "'mashine' is none of access, api, debug"),
     ],
@@ -170,6 +179,12 @@ def test_a_mistake_of_a_printer_is_told(tmp_path: Path, options: str, expected: 
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, f"[gateway]\n{MAIN}{options}\n")
     assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.2:7181", "*:7182", "[::1]:7181, 127.0.0.1:7181", "printers.local:7181"])
+def test_addresses_that_do_not_overlap_may_be_listened_on(listen: str, tmp_path: Path) -> None:
+    first = "*:7181" if listen.startswith("printers") else "127.0.0.3:7181"
+    assert load(tmp_path, f"[gateway]\nlisten: {listen}\n{MAIN}moonraker: none\norigin: {first}\n").gateway
 
 
 def test_paths_begin_at_the_configuration_or_at_home(tmp_path: Path) -> None:
