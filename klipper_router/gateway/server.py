@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import errno
 import logging
 import select
 import socket
@@ -243,7 +244,9 @@ def listening(address: Address, place: str, beside: Iterable[socket.socket] = ()
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         return _listening(address, beside=bool(given_up))
     except OSError as error:
-        raise ConfigError(f"{place} {address}: {error.strerror or error}") from None
+        missing = error.errno == errno.EADDRNOTAVAIL
+        why = "this machine has no such address" if missing else error.strerror or error
+        raise ConfigError(f"{place} {address}: {why}") from None
     finally:
         for sock in given_up:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)

@@ -128,10 +128,10 @@ async def test_a_forward_to_nobody_closes_its_client(tmp_path: Path) -> None:
     ("text", "expected"),
     [
         ("[forward 0]\nto: 127.0.0.1:1\ntls_certificate: {tmp}/none.pem\n", r"cfg:3: \[forward 0\] tls_certificate"),
-        ("[gateway]\nlisten: 192.0.2.1:0\n", r"router\.cfg:2: \[gateway\] listen 192.0.2.1:0: Cannot assign"),
+        ("[gateway]\nlisten: 192.0.2.1:0\n", r"router\.cfg:2: \[gateway\] listen 192.0.2.1:0: this machine has no"),
         (
             "[forward 0]\nto: 127.0.0.1:1\nlisten: 192.0.2.1\n",
-            r"cfg:3: \[forward 0\] listen 192.0.2.1:0: Cannot assign",
+            r"cfg:3: \[forward 0\] listen 192.0.2.1:0: this machine has no",
         ),
         ("[gateway]\nlisten: nobody.invalid:0\n", r"router\.cfg:2: \[gateway\] listen nobody.invalid:0: "),
         (
