@@ -40,6 +40,9 @@ class Source(Protocol):
     def reread(self) -> Config:
         """Read it again. Raises ConfigError; then ``config`` is as it was."""
 
+    def notes(self) -> list[str]:
+        """What is no mistake, but may not be what was meant; with file and line."""
+
 
 class Files:
     """A configuration as it stands in its files."""
@@ -52,6 +55,10 @@ class Files:
         """See `Source`."""
         self.config = load(self._path)
         return self.config
+
+    def notes(self) -> list[str]:
+        """See `Source`."""
+        return self.config.notes()
 
 
 def source(path: Path) -> Source:
@@ -74,12 +81,15 @@ def _check_packages(config: Config) -> None:
         raise config.error(title, "", f"needs further packages ({', '.join(missing)}): {INSTALL}")
 
 
-def check(config: Config) -> None:
-    """What would end the start, beyond what a source looks at. Raises ConfigError."""
-    if config.gateway or config.forward:
-        from klipper_router.gateway import app as gateway
+def check(source: Source) -> list[str]:
+    """Look at what a start would look at, and return what is to be noted. Raises ConfigError for what would end it."""
+    config = source.config
+    if not config.gateway and not config.forward:
+        return source.notes()
+    from klipper_router.gateway import app as gateway
 
-        gateway.check(config)
+    gateway.check(config)
+    return [*source.notes(), *gateway.notes(config)]
 
 
 async def serve_until_signal(source: Source) -> None:
@@ -96,6 +106,7 @@ async def serve_until_signal(source: Source) -> None:
     ):
         async with trio.open_nursery() as nursery:
             router = await nursery.start(_serve_on, sock, config, gateway)
+            _log_notes(source)
             nursery.start_soon(supervision.tell_watchdog)
             supervision.notify("READY=1")
             async for number in signals:
@@ -122,7 +133,13 @@ def _reload(router: Router, source: Source) -> None:
         if (router.config.gateway, router.config.forward) != (old.gateway, old.forward):
             log.warning("configuration: [gateway] and [forward] count from the next start on")
         log.info("configuration: reloaded, %s", ", ".join(changes) or "no printer changed")
+        _log_notes(source)
     supervision.notify("READY=1")
+
+
+def _log_notes(source: Source) -> None:
+    for note in source.notes():
+        log.info("configuration: %s", note)
 
 
 ServeGateway = Callable[[Router], Awaitable[None]]

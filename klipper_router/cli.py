@@ -164,9 +164,11 @@ def _check(options: argparse.Namespace) -> int:
     from klipper_router import app
 
     file = _config_file(options)
-    loaded = app.source(file).config  # with what was changed on the dashboard, as it would be run
-    app.check(loaded)
+    source = app.source(file)  # with what was changed on the dashboard, as it would be run
+    loaded, notes = source.config, app.check(source)
     print(f"{file}: fine. Printers: {', '.join(loaded.klippy)}; the router's socket: {loaded.router.sock}")
+    for note in notes:
+        print(f"note: {note}")
     return 0
 
 

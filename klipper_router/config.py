@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import msgspec
 
@@ -123,6 +123,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def error(self, title: str, key: str, message: str) -> ConfigError:
         """See `Places`."""
         return self.places.error(title, key, message)
+
+    def notes(self) -> list[str]:
+        """What is no mistake, but may not be what was meant; with file and line."""
+        found = settings.notes(self.gateway, dict(self.klippy))
+        return [self.told(note.section, note.key, note.message) for note in found]
 
     def told(self, title: str, key: str, message: str) -> str:
         """The same as a text, for what is no error."""
@@ -294,12 +299,19 @@ class _Check:
         try:
             given = _as_list(setting.value) if _is_list(kind) else setting.value
             if kind is bool:
-                given = _BOOLEANS.get(str(given).lower(), given)
+                given = _BOOLEANS.get(str(given).lower())
+                if given is None:
+                    raise _BadValue("write yes or no")
+            choices = next((get_args(each) for each in (kind, *get_args(kind)) if get_origin(each) is Literal), None)
+            if choices and given not in choices:
+                raise _BadValue(f"this is none of {', '.join(choices)}.{_nearest(str(given), choices, _quoted)}")
+            if kind is int and not (isinstance(given, str) and re.fullmatch(r"0*[1-9][0-9]{0,8}", given)):
+                raise _BadValue("write a whole number, 1 or more")
             value = msgspec.convert(given, kind, strict=False, dec_hook=settings.decode)
             if key not in _PATH_OPTIONS:
                 return value
             return _sock(value, setting) if key == "sock" else _expanded(value, setting)
-        except (msgspec.ValidationError, _BadPath) as error:
+        except (msgspec.ValidationError, _BadValue) as error:
             self._problem(f"[{title}] has {key} '{setting.value}': {error}", setting, key)
             return None
 
@@ -318,17 +330,17 @@ def _as_list(value: Any) -> Any:
     return [part.strip() for part in re.split(r"[,\n]", value) if part.strip()]
 
 
-class _BadPath(Exception):
-    """A path that no file, or no Unix socket, can have."""
+class _BadValue(Exception):
+    """What an option cannot be, such as a path that no file, or no Unix socket, can have."""
 
 
 def _expanded(path: str, setting: Setting) -> str:
     if not path.isprintable():
-        raise _BadPath("a path may hold no unprintable character")
+        raise _BadValue("a path may hold no unprintable character")
     try:
         whole = Path(path).expanduser()
     except RuntimeError:
-        raise _BadPath("there is no such home directory") from None
+        raise _BadValue("there is no such home directory") from None
     return os.path.normpath(setting.file.parent.absolute() / whole)
 
 
@@ -336,7 +348,7 @@ def _sock(path: str, setting: Setting) -> str:
     full = _expanded(path, setting)
     size_bytes = len(os.fsencode(full))
     if size_bytes > MAX_SOCK_BYTES:
-        raise _BadPath(f"a socket's path is at most {MAX_SOCK_BYTES} bytes long, '{full}' is {size_bytes}")
+        raise _BadValue(f"a socket's path is at most {MAX_SOCK_BYTES} bytes long, '{full}' is {size_bytes}")
     return full
 
 
@@ -344,7 +356,7 @@ def _same_sock(setting: Setting) -> str:
     """What two ways of writing one path have in common, symbolic links included."""
     try:
         return os.path.realpath(_sock(str(setting.value), setting))
-    except _BadPath:
+    except _BadValue:
         return str(setting.value)
 
 
@@ -354,6 +366,11 @@ def _quoted(name: str) -> str:
 
 def _did_you_mean(wrong: str, known: Iterable[str], form: Callable[[str], str]) -> str:
     known = list(known)
-    if near := difflib.get_close_matches(wrong.lower(), known, n=1, cutoff=0.5):
-        return f" Did you mean {form(near[0])}?"
+    if near := _nearest(wrong, known, form):
+        return near
     return f" Known: {', '.join(map(form, known))}" if known else ""
+
+
+def _nearest(wrong: str, known: Iterable[str], form: Callable[[str], str]) -> str:
+    near = difflib.get_close_matches(wrong.lower(), list(known), n=1, cutoff=0.5)
+    return f" Did you mean {form(near[0])}?" if near else ""

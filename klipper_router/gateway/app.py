@@ -36,6 +36,7 @@ from klipper_router.gateway.page.site import Page
 from klipper_router.gateway.pool import MAX_IDLE
 from klipper_router.gateway.server import Listener, Server, bound
 from klipper_router.gateway.settings import GatewaySection, forward_address
+from klipper_router.gateway.ui import patches, release
 from klipper_router.gateway.ui.site import UserInterfaces
 from klipper_router.gateway.watch import Watch
 from klipper_router.router import Router
@@ -64,6 +65,21 @@ def check(config: Config) -> None:
     if file := api_key_file(config):
         with _placed_api_key(config):
             read_api_key(file)
+
+
+def notes(config: Config) -> list[str]:
+    """What is no mistake in a configuration, but keeps something from being served; the log of a start has it, too."""
+    found = []
+    for name, program in patches.PROGRAMS.items():
+        if directory := getattr(config.gateway, name, None):
+            try:
+                problems = "; ".join(release.read(program, Path(directory)).prefix_problems)
+                problem = problems and f"is unknown to this router, so it is shown at own origins only: {problems}"
+            except release.ReleaseError as error:
+                problem = f"cannot be shown: {error}"
+            if problem:
+                found.append(config.told("gateway", name, f"{name} {problem}"))
+    return found
 
 
 def api_key_file(config: Config) -> Path | None:

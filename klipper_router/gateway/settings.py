@@ -267,6 +267,22 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True):
     """Log every request, at level INFO; tokens and keys are never part of it."""
 
 
+# Those that the gateway can show (docs/cameras.md).
+Service = Literal[
+    "mjpegstreamer",
+    "mjpegstreamer-adaptive",
+    "uv4l-mjpeg",
+    "webrtc-camerastreamer",
+    "webrtc-go2rtc",
+    "webrtc-mediamtx",
+    "hlsstream",
+    "iframe",
+    "html-video",
+    "ipstream",
+    "jmuxer-stream",
+]
+
+
 class CameraSection(msgspec.Struct, frozen=True, kw_only=True):
     """``[camera PRINTER NAME]``: a camera that Moonraker does not know, or instead of what it says."""
 
@@ -276,9 +292,8 @@ class CameraSection(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_url: str | None = None
     """Address of a single picture. None: taken from the stream."""
 
-    service: str | None = None
-    """How the UIs show it, in Moonraker's words: ``mjpegstreamer``, ``mjpegstreamer-adaptive``, ``webrtc-go2rtc``,
-    ``webrtc-camerastreamer``, ``webrtc-mediamtx``, ``hlsstream``, ``iframe``. None: found out."""
+    service: Service | None = None
+    """How the UIs show it, in Moonraker's words. None: found out."""
 
 
 class ForwardSection(msgspec.Struct, frozen=True, kw_only=True):
@@ -380,9 +395,16 @@ def problems(
         for host in options.host:
             if (other := hosts.setdefault(host, title)) != title:
                 yield Problem(title, "host", f"{host} is the host of [{other}] already")
+        if gateway and options.ui and not getattr(gateway, options.ui):
+            yield Problem(title, "ui", f"'ui: {options.ui}' needs '{options.ui}: DIRECTORY' in [gateway]")
         if options.moonraker is None and (key := "origin" if options.origin else "host" if options.host else ""):
             message = "an own origin needs 'moonraker': the address of this printer's Moonraker, or none"
             yield Problem(title, key, message)
+    for name, options in klippy.items():
+        upstream = options.moonraker.upstream if options.moonraker else None
+        if upstream and (own := next((title for address, title in taken.items() if _leads_to(upstream, address)), "")):
+            message = f"{upstream} is where [{own}] listens: write where this printer's Moonraker does, or none"
+            yield Problem(f"klippy {name}", "moonraker", message)
     for name in cameras:
         printer, _, camera = name.partition(" ")
         if not camera:
@@ -398,6 +420,25 @@ def problems(
                 title, "", f"the name of a forward is the port to listen on, such as [forward 9443], not {name}"
             )
         yield from _tls_problems(title, forward)
+
+
+def notes(gateway: GatewaySection | None, klippy: dict[str, KlippyOptions]) -> Iterator[Problem]:
+    """What is no mistake, but may not be what was meant; each message follows the title of its section."""
+    if gateway is None:
+        defaults = KlippyOptions()
+        names = [each.name for each in msgspec.structs.fields(KlippyOptions)]
+        for name, options in klippy.items():
+            if given := [key for key in names if getattr(options, key) != getattr(defaults, key)]:
+                message = f"has {', '.join(given)}, without effect as long as there is no section [gateway]"
+                yield Problem(f"klippy {name}", given[0], message)
+        return
+    has_key = gateway.data or gateway.api_key_file
+    if not has_key and not gateway.trusted_clients and not all(_is_loopback(each.host) for each in gateway.listen):
+        message = (
+            "listens for other machines, but lets none of them use the dashboard, or a printer with 'moonraker: none':"
+            " add 'trusted_clients', or 'data' for an API key"
+        )
+        yield Problem("gateway", "listen", message)
 
 
 def forward_address(name: str, forward: ForwardSection) -> Address:
@@ -422,6 +463,19 @@ def _overlap(one: Address, other: Address) -> bool:
         return False
     hosts = {one.host, other.host}
     return len(hosts) == 1 or "::" in hosts or ("0.0.0.0" in hosts and all(map(_IPV4.fullmatch, hosts)))
+
+
+def _leads_to(upstream: Upstream, address: Address) -> bool:
+    """Whether who connects there meets who listens here."""
+    if upstream.port != address.port:
+        return False
+    if address.host in ("0.0.0.0", "::"):
+        return _is_loopback(upstream.host) or upstream.host == address.host
+    return upstream.host == address.host or {upstream.host, address.host} <= {"localhost", "127.0.0.1", "::1"}
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _tls_problems(title: str, section: GatewaySection | ForwardSection) -> Iterator[Problem]:

@@ -100,6 +100,12 @@ async def test_cameras_are_added_changed_and_removed() -> None:
         assert (await http(made.origin, "POST", cameras, new)).status == 409
         wrong = {"name": "bed", "options": {"url": "rtsp://cam/"}}
         assert "is no camera's address" in (await http(made.origin, "POST", cameras, wrong)).json["error"]["message"]
+        wrong = {"name": "bed", "options": {"url": "http://cam/", "service": "mjpgstreamer"}}
+        answer = await http(made.origin, "POST", cameras, wrong)
+        assert (answer.status, answer.json["error"]["message"].rpartition(". ")[2]) == (
+            400,
+            "Did you mean 'mjpegstreamer'?",
+        )
         changed = {"options": {"url": "http://cam/other", "service": "mjpegstreamer"}}
         assert (await http(made.origin, "PUT", f"{cameras}/nozzle", changed)).json["options"] == changed["options"]
         assert made.router.config.camera["main nozzle"].url == "http://cam/other"

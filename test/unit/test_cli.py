@@ -124,6 +124,30 @@ def test_check_names_the_printers_and_the_socket(config: str, tmp_path: Path, ca
     assert err == ""
 
 
+def test_check_prints_what_is_to_be_noted(tmp_path: Path, capsys: Captured) -> None:
+    file = tmp_path / "router.cfg"
+    file.write_text("[klippy main]\nsock: main.sock\nmoonraker: none\n")
+    assert main(["check", "-c", str(file)]) == 0
+    out, err = capsys.readouterr()
+    note = f"{file}:3: [klippy main] has moonraker, without effect as long as there is no section [gateway]"
+    assert (out.split("\n")[1:], err) == ([f"note: {note}", ""], "")
+
+
+def test_check_looks_for_the_web_interfaces(tmp_path: Path, capsys: Captured) -> None:
+    file = tmp_path / "router.cfg"
+    file.write_text("[gateway]\nmainsail: mainsail\nfluidd: fluidd\n[klippy main]\nsock: main.sock\n")
+    (tmp_path / "fluidd/dist").mkdir(parents=True)
+    (tmp_path / "fluidd/dist/index.html").touch()
+    assert main(["check", "-c", str(file)]) == 0
+    notes = capsys.readouterr().out.split("\n")[1:-1]
+    assert notes == [
+        f"note: {file}:2: [gateway] mainsail cannot be shown: {tmp_path}/mainsail: No such file or directory; unpack a"
+        " release of Mainsail there: its directory holds an index.html",
+        f"note: {file}:3: [gateway] fluidd cannot be shown: {tmp_path}/fluidd/index.html: No such file or directory;"
+        f" name {tmp_path}/fluidd/dist, which holds one",
+    ]
+
+
 def test_check_reads_yaml_too(tmp_path: Path, capsys: Captured) -> None:
     file = tmp_path / "router.yaml"
     file.write_text("klippy: {main: {sock: /tmp/main.sock}}\n")

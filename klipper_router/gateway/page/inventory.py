@@ -84,6 +84,10 @@ class Inventory:
         self._files, self._changes, self.config = again._files, again._changes, again.config
         return self.config
 
+    def notes(self) -> list[str]:
+        """What is no mistake, but may not be what was meant; with file and line."""
+        return self.config.notes()
+
     @property
     def file(self) -> Path | None:
         """Where changes are kept."""

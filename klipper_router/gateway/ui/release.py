@@ -95,7 +95,9 @@ def read(program: Program, directory: Path) -> Release:
     except Changed:
         raise ReleaseError(f"{directory} is being changed right now") from None
     except OSError as error:
+        inner = next((page.parent for page in sorted(directory.glob("*/index.html"))), None)
         mend = f"unpack a release of {program.title} there: its directory holds an index.html"
+        mend = f"name {inner}, which holds one" if inner else mend
         raise ReleaseError(f"{error.filename or directory}: {error.strerror}; {mend}") from None
     problem = pages.index_problem(page) if len(page) <= MAX_PAGE_BYTES else "index.html is too large"
     if problem:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
 
 from klipper_router import config
 from klipper_router.errors import ConfigError
+from klipper_router.gateway.cameras.camera import MJPEG_SERVICES, PASSED_SERVICES
 from klipper_router.gateway.settings import (
     Address,
     Addresses,
@@ -21,6 +23,7 @@ from klipper_router.gateway.settings import (
     KlippyOptions,
     Moonraker,
     Networks,
+    Service,
     Upstream,
     decode,
 )
@@ -171,7 +174,19 @@ def test_a_mistake_is_told_with_its_place_and_the_mend(tmp_path: Path, text: str
             "moonraker: none\norigin: *:7181, 127.0.0.1:7181",
             "127.0.0.1:7181 is taken by [klippy main] already, which listens on 0.0.0.0:7181",
         ),
-        ("moonraker: none\nui: octoprint", "Invalid enum value 'octoprint'"),
+        ("moonraker: none\nui: octoprint", "router.cfg:5: [klippy main] has ui 'octoprint': this is none of mainsail"),
+        ("moonraker: none\nui: fluid", "has ui 'fluid': this is none of mainsail, fluidd. Did you mean 'fluidd'?"),
+        ("moonraker: none\nui: fluidd", "router.cfg:5: [klippy main]: 'ui: fluidd' needs 'fluidd: DIRECTORY' in [gat"),
+        (
+            "moonraker: http://localhost:7180",
+            "router.cfg:4: [klippy main]: http://localhost:7180 is where [gateway] listens: write where this printer's"
+            " Moonraker does, or none",
+        ),
+        (
+            "origin: *:7181\nmoonraker: http://127.0.0.1:7181/printers/main",
+            "router.cfg:5: [klippy main]: http://127.0.0.1:7181/printers/main is where [klippy main] listens",
+        ),
+        ("origin: 192.168.1.5:7181\nmoonraker: http://192.168.1.5:7181", "is where [klippy main] listens"),
         ("moonraker: none\nallow: server, mashine", "'mashine' is none of access, api, debug"),
     ],
 )
@@ -179,6 +194,67 @@ def test_a_mistake_of_a_printer_is_told(tmp_path: Path, options: str, expected: 
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, f"[gateway]\n{MAIN}{options}\n")
     assert expected in str(caught.value)
+
+
+def test_a_moonraker_beside_the_gateway_is_none_of_its_own_addresses(tmp_path: Path) -> None:
+    for listen, url in (
+        ("192.168.1.5:7125", "http://127.0.0.1:7125"),
+        ("*:7180", "http://192.168.1.7:7180"),
+        ("*:7180", "http://127.0.0.1:7125"),
+    ):
+        text = f"[gateway]\nlisten: {listen}\ntrusted_clients: 10.0.0.0/8\n{MAIN}moonraker: {url}\n"
+        assert load(tmp_path, text).notes() == []
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("access_log: maybe", "has access_log 'maybe': write yes or no"),
+        ("max_connections: many", "has max_connections 'many': write a whole number, 1 or more"),
+        ("max_connections: 0", "has max_connections '0': write a whole number, 1 or more"),
+        ("max_connections_per_client: 1.5", "has max_connections_per_client '1.5': write a whole number, 1 or more"),
+    ],
+)
+def test_what_an_option_takes_is_said_in_plain_words(option: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, f"[gateway]\n{option}\n{MAIN}")
+    assert str(caught.value) == f"{tmp_path}/router.cfg:2: [gateway] {message}"
+
+
+def test_only_services_that_the_gateway_can_show_are_accepted(tmp_path: Path) -> None:
+    assert {*get_args(Service)} == MJPEG_SERVICES | PASSED_SERVICES
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, f"[gateway]\n[camera main bed]\nurl: http://x\nservice: mjpgstreamer\n{MAIN}")
+    assert f"{tmp_path}/router.cfg:4: [camera main bed] has service 'mjpgstreamer'" in str(caught.value)
+    assert str(caught.value).endswith(" Did you mean 'mjpegstreamer'?")
+    page = (PAGE.parent / "cameras.md").read_text()
+    assert all(f"`{service}`" in page for service in get_args(Service))
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        (
+            f"{MAIN}moonraker: none\nallow: server\nui: fluidd\n",
+            "3: [klippy main] has moonraker, allow, ui, without effect as long as there is no section [gateway]",
+        ),
+        (
+            f"[gateway]\nlisten: 7180, *:7181\n{MAIN}",
+            "2: [gateway] listens for other machines, but lets none of them use the dashboard, or a printer with"
+            " 'moonraker: none': add 'trusted_clients', or 'data' for an API key",
+        ),
+    ],
+)
+def test_what_is_no_mistake_but_may_not_be_meant_is_noted(text: str, note: str, tmp_path: Path) -> None:
+    assert load(tmp_path, text).notes() == [f"{tmp_path}/router.cfg:{note}"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["listen: localhost:1, [::1]:1", "listen: *:1\ntrusted_clients: 10.0.0.0/8", "listen: *:1\ndata: data"],
+)
+def test_who_may_come_or_cannot_is_not_noted(options: str, tmp_path: Path) -> None:
+    assert load(tmp_path, f"[gateway]\n{options}\n{MAIN}").notes() == []
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.2:7181", "*:7182", "[::1]:7181, 127.0.0.1:7181", "printers.local:7181"])
