@@ -204,6 +204,9 @@ class Moonraker(_Spelt):
         return str(self.upstream) if self.upstream else "none"
 
 
+_NO_MOONRAKER = Moonraker(None)
+
+
 class MoonrakerPaths(tuple[str, ...]):
     """``printer, server, websocket``: first segments of Moonraker's paths."""
 
@@ -397,6 +400,12 @@ def problems(
                 yield Problem(title, "host", f"{host} is the host of [{other}] already")
         if gateway and options.ui and not getattr(gateway, options.ui):
             yield Problem(title, "ui", f"'ui: {options.ui}' needs '{options.ui}: DIRECTORY' in [gateway]")
+        if options.moonraker == _NO_MOONRAKER and {*options.allow} != {*MOONRAKER_PATHS}:
+            message = (
+                "'allow' is for a printer with its own Moonraker; use gcode_from, allow_gcode, endpoints_from and"
+                " allow_endpoints for this one"
+            )
+            yield Problem(title, "allow", message)
         if options.moonraker is None and (key := "origin" if options.origin else "host" if options.host else ""):
             message = "an own origin needs 'moonraker': the address of this printer's Moonraker, or none"
             yield Problem(title, key, message)

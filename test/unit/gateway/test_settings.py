@@ -178,6 +178,11 @@ def test_a_mistake_is_told_with_its_place_and_the_mend(tmp_path: Path, text: str
         ("moonraker: none\nui: fluid", "has ui 'fluid': this is none of mainsail, fluidd. Did you mean 'fluidd'?"),
         ("moonraker: none\nui: fluidd", "router.cfg:5: [klippy main]: 'ui: fluidd' needs 'fluidd: DIRECTORY' in [gat"),
         (
+            "moonraker: none\nallow: printer, server",
+            "router.cfg:5: [klippy main]: 'allow' is for a printer with its own Moonraker; use gcode_from, allow_gcode,"
+            " endpoints_from and allow_endpoints for this one",
+        ),
+        (
             "moonraker: http://localhost:7180",
             "router.cfg:4: [klippy main]: http://localhost:7180 is where [gateway] listens: write where this printer's"
             " Moonraker does, or none",
@@ -235,7 +240,7 @@ def test_only_services_that_the_gateway_can_show_are_accepted(tmp_path: Path) ->
     ("text", "note"),
     [
         (
-            f"{MAIN}moonraker: none\nallow: server\nui: fluidd\n",
+            f"{MAIN}moonraker: http://a\nallow: server\nui: fluidd\n",
             "3: [klippy main] has moonraker, allow, ui, without effect as long as there is no section [gateway]",
         ),
         (
