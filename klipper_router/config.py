@@ -96,10 +96,12 @@ class Places:
         file, line = self.of(title, key)
         return ConfigError(f"[{title}] {message}", file=file, line=line, key=key)
 
+    def told(self, title: str, key: str, message: str) -> str:
+        """The same as a text, for what is no error."""
+        return str(self.error(title, key, message))
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Places)
-
-    __hash__ = None  # type: ignore[assignment]
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,8 +132,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return [self.told(note.section, note.key, note.message) for note in found]
 
     def told(self, title: str, key: str, message: str) -> str:
-        """The same as a text, for what is no error."""
-        return str(self.error(title, key, message))
+        """See `Places`."""
+        return self.places.told(title, key, message)
 
 
 _SINGLE: dict[str, type[msgspec.Struct]] = {"router": RouterSection, "gateway": GatewaySection}

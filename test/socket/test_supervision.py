@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import resource
 import signal
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from klipper_router import client, supervision
+from klipper_router.cli import main
 from klipper_router.config import RouterSection
 from klipper_router.errors import ConfigError
 from klipper_router.listening import bound_socket
@@ -105,6 +107,30 @@ def test_a_wrong_configuration_is_not_reloaded_and_says_so(tmp_path: Path, syste
     assert "not reloaded, nothing was changed" in log
     assert "router.cfg:2: [klippy main] has no option 'sok'" in log
     assert "of [router] only default_instance counts before the next start" in log
+
+
+def test_a_section_that_was_changed_on_the_dashboard_is_told_at_the_start_at_a_reload_and_by_check(
+    tmp_path: Path, systemd: Systemd, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config(tmp_path, "main", "led", more="[gateway]\nlisten: 127.0.0.1:0\ndata: data\n")
+    kept = tmp_path / "data/printers.json"
+    kept.parent.mkdir()
+    changed = {"klippy main": {"sock": "other.sock"}, "klippy led": None, "klippy mmu": {"sock": "mmu.sock"}}
+    kept.write_text(json.dumps({"sections": changed}))
+    notes = [
+        f"{config}:7: [klippy main] what the dashboard changed is kept in {kept} and goes before this section",
+        f"{config}:9: [klippy led] the dashboard removed it, which is kept in {kept} and goes before this section",
+    ]
+    assert main(["check", "-c", str(config)]) == 0
+    assert capsys.readouterr().out.split("\n")[1:-1] == [f"note: {note}" for note in notes]
+    with router(config, NOTIFY_SOCKET=str(tmp_path / "notify")) as process:
+        systemd.until("READY=1")
+        process.send_signal(signal.SIGHUP)
+        systemd.until("READY=1")
+        assert printers(tmp_path) == ["main", "mmu"]
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=ANSWER_WITHIN_S)
+    assert [log.count(note) for note in notes] == [2, 2]
 
 
 def test_the_watchdog_is_fed_while_the_loop_runs(tmp_path: Path, systemd: Systemd) -> None:

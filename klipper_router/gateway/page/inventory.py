@@ -86,7 +86,15 @@ class Inventory:
 
     def notes(self) -> list[str]:
         """What is no mistake, but may not be what was meant; with file and line."""
-        return self.config.notes()
+        places = config.Places(self._files)
+        found = []
+        for title in self._files:
+            if title in self._changes:
+                gone = self._changes[title] is None
+                what = "the dashboard removed it, which is" if gone else "what the dashboard changed is"
+                message = f"{what} kept in {self.file} and goes before this section"
+                found.append(places.told(title, "", message))
+        return [*found, *self.config.notes()]
 
     @property
     def file(self) -> Path | None:
