@@ -137,7 +137,7 @@ def _printers(folder: Path, document: Document, scenario: Scenario, router: Conf
     for index, entry in enumerate(entries):
         path = f"$.printers[{index}]" if scenario.printers is not None else "$"
         file = folder / (entry.config or f"{entry.name}.cfg")
-        if not file.is_file():
+        if not _is_file(file):
             raise document.error(f"the printer {entry.name} has no configuration: there is no {file}", path)
         if entry.count is not None and not 0 < entry.count <= MAX_PRINTERS:
             raise document.error(f"'count' is a number from 1 to {MAX_PRINTERS}", f"{path}.count", "count")
@@ -150,6 +150,13 @@ def _printers(folder: Path, document: Document, scenario: Scenario, router: Conf
             append = entry.append.replace("${name}", name).replace("${number}", str(number))
             printers[name] = PlannedPrinter(name, file, append, entry.start, entry.state)
     return printers
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # its name is too long
+        return False
 
 
 def _names(wanted: schema.Printers, printers: dict[str, PlannedPrinter]) -> list[str]:

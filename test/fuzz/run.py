@@ -5,7 +5,7 @@
 A target is a module of this folder with ``one_input(data)``, which raises where its invariant does not hold, and
 ``WORDS`` for the dictionary. Where ``one_input`` is async it gets a trio of its own each time, with the clock and the
 events that the router asks for; nothing ever waits. Every other change of an input keeps its JSON whole
-(`json_mutator`).
+(`json_mutator`), or its lines, of a target with ``LINES`` (`line_mutator`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 import trio
 
 from test.fuzz.json_mutator import JsonMutator
+from test.fuzz.line_mutator import LineMutator
 
 atheris: Any = importlib.import_module("atheris")  # no part of the environment in which mypy runs
 
@@ -44,13 +45,14 @@ def main() -> None:
     logger.addHandler(rig.NoHiddenErrors())
     logger.propagate = False
     one_input = functools.partial(trio.run, target.one_input) if is_async(target.one_input) else target.one_input
-    json_mutator = JsonMutator(target.WORDS)
+    is_lines = getattr(target, "LINES", False)
+    whole = LineMutator(target.WORDS) if is_lines else JsonMutator(target.WORDS)
 
     def mutate(data: bytes, max_bytes: int, seed: int) -> bytes:
         chance = random.Random(seed)
-        if b"{" in data and chance.random() < 0.5:
+        if (is_lines or b"{" in data) and chance.random() < 0.5:
             for _ in range(chance.randint(1, 3)):
-                data = json_mutator(data, chance)
+                data = whole(data, chance)
             if len(data) <= max_bytes:
                 return data
         return bytes(atheris.Mutate(data[:max_bytes], max_bytes))
