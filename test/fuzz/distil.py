@@ -21,7 +21,7 @@ import trio
 from test.fuzz.rig import finish
 
 CORPUS = Path(__file__).parent / "corpus"
-# 10 targets share 200 kB.
+# Of one target: some dozens of short inputs, quick to replay and small to clone.
 MAX_BYTES = 20_000
 
 Jump = tuple[str, int, int]
