@@ -42,6 +42,6 @@ for target in "${targets[@]##*/}"; do
     fi
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
     edges=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$log" | tail -1)
-    printf '%-14s %9s executions, %5s edges, %s\n' "$target" "${runs:-no}" "${edges:-no}" "$found"
+    printf '%-16s %9s executions, %5s edges, %s\n' "$target" "${runs:-no}" "${edges:-no}" "$found"
 done
 exit $findings
