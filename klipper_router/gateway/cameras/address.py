@@ -46,9 +46,7 @@ class CameraUrl(NamedTuple):
         if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
             raise ValueError(f"'{text}' is no camera's address: write such as http://127.0.0.1:8080/?action=stream")
         login = unquote(parts.netloc.rpartition("@")[0])
-        # What a browser would escape; what is escaped already stays.
-        path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~")
-        query = quote(parts.query, safe="/%:@!$&'()*+,;=~?[]")
+        path, query = _quoted(parts.path or "/", parts.query)
         return cls(parts.scheme, parts.hostname, port or _DEFAULT_PORTS[parts.scheme], path, query, login)
 
     @property
@@ -86,6 +84,11 @@ class CameraUrl(NamedTuple):
         return f"{self.scheme}://{self.authority}{self.target}"
 
 
+def _quoted(path: str, query: str) -> tuple[str, str]:
+    """With what a browser would escape; what is escaped already stays. A line break would end a request's line."""
+    return quote(path, safe="/%:@!$&'()*+,;=~"), quote(query, safe="/%:@!$&'()*+,;=~?[]")
+
+
 def is_loopback(host: str) -> bool:
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -110,13 +113,12 @@ def candidates(url: str, host: str, moonraker_port: int | None = None) -> tuple[
         return (made,) if made.host == host.lower() or (is_loopback(made.host) and is_loopback(host)) else ()
     if not url or url.startswith("//"):
         return ()
-    path, mark, query = url.partition("?")
-    path = "/" + path.lstrip("/")
-    server = CameraUrl("http", host.lower(), 80, "/", "").at(quote(path, safe="/%:@!$&'()*+,;=~") + mark + query)
+    path, _, query = url.partition("#")[0].partition("?")
+    path, query = _quoted("/" + path.lstrip("/"), query)
+    server = CameraUrl("http", host.lower(), 80, path, query)
     found = [server]
     if match := _NGINX_PATH.fullmatch(path):
-        direct = server.at("/" + quote(match[2] or "", safe="/%:@!$&'()*+,;=~") + mark + query)
-        found.insert(0, direct._replace(port=WEBCAM_PORTS[match[1]]))
+        found.insert(0, server._replace(path=f"/{match[2] or ''}", port=WEBCAM_PORTS[match[1]]))
     if moonraker_port not in (None, 80):
         assert moonraker_port is not None
         found.append(server._replace(port=moonraker_port))
