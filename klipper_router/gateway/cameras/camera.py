@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import trio
 
@@ -17,21 +17,11 @@ from klipper_router.gateway.cameras.address import CameraUrl
 from klipper_router.gateway.cameras.errors import CameraError
 from klipper_router.gateway.cameras.feed import Feed, OnFrame
 from klipper_router.gateway.cameras.mjpeg import Frame
+from klipper_router.gateway.settings import Service
 
-# Moonraker's names of services whose stream_url is an MJPEG stream; all others are passed through as they are.
+# Those of Moonraker's services whose stream_url is an MJPEG stream; all others are passed through as they are.
 MJPEG_SERVICES = frozenset({"mjpegstreamer", "mjpegstreamer-adaptive", "uv4l-mjpeg"})
-PASSED_SERVICES = frozenset(
-    {
-        "hlsstream",
-        "html-video",
-        "iframe",
-        "ipstream",
-        "jmuxer-stream",
-        "webrtc-camerastreamer",
-        "webrtc-go2rtc",
-        "webrtc-mediamtx",
-    }
-)
+SERVICES = frozenset(get_args(Service))
 
 # A fetched picture serves everybody for so long.
 REUSE_S = 0.5

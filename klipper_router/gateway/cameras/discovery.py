@@ -28,6 +28,7 @@ import trio
 
 from klipper_router.gateway.cameras import upstream
 from klipper_router.gateway.cameras.address import WEBCAM_PORTS, CameraUrl, candidates
+from klipper_router.gateway.cameras.camera import SERVICES
 from klipper_router.gateway.cameras.errors import CameraError
 from klipper_router.gateway.cameras.registry import PrinterCameras, moonraker_webcams
 
@@ -56,7 +57,8 @@ class Found(NamedTuple):
         if not urls:
             return None
         snapshot = {"snapshot_url": str(snapshot_urls[0])} if snapshot_urls else {}
-        return {"url": str(urls[0]), **snapshot, "service": self.service}
+        service = {"service": self.service} if self.service in SERVICES else {}
+        return {"url": str(urls[0]), **snapshot, **service}
 
 
 class Report(NamedTuple):

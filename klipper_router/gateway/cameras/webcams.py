@@ -20,8 +20,7 @@ import msgspec
 
 from klipper_router.gateway.cameras.address import CameraUrl, candidates
 from klipper_router.gateway.cameras.camera import (
-    MJPEG_SERVICES,
-    PASSED_SERVICES,
+    SERVICES,
     CameraSpec,
     guessed_service,
     implied_snapshots,
@@ -53,7 +52,7 @@ def spec_of(webcam: Any, host: str, moonraker_port: int | None = None) -> Camera
         case _:
             return None
     streams = candidates(stream_url, host, moonraker_port)
-    if not streams or service not in MJPEG_SERVICES | PASSED_SERVICES:
+    if not streams or service not in SERVICES:
         return None
     snapshot_url, uid = str(webcam.get("snapshot_url") or ""), str(webcam.get("uid") or "")
     return CameraSpec(
