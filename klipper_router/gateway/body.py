@@ -12,8 +12,9 @@ from typing import Protocol
 from klipper_router.gateway.heads import BadHead, RequestHead, ResponseHead
 
 _MAX_SIZE_LINE_BYTES = 256
-# Extensions may stand behind the size; nobody uses them, but they are printable and bounded where they come.
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[\t ]*(?:;[\t -~]*)?")
+# Extensions may stand behind the size; nobody uses them, but they are printable and bounded where they come. A blank
+# in front of them (RFC 9112 7.1.1 calls it bad) is a malformed size to some readers.
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[\t ]*|;[\t -~]*)")
 
 
 class Framing(Protocol):

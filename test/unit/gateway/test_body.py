@@ -58,6 +58,7 @@ BAD = [
     b"0\r\nA: b\r\n\r\n",
     b" 5\r\n",
     b"5;\0\r\n",
+    b"5 ;a=b\r\nhello\r\n0\r\n\r\n",
     b"-1\r\n",
     b"\r\n",
     b"g\r\n",
