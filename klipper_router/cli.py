@@ -79,7 +79,9 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
         ("run", "run in the foreground, log to stderr (the default); SIGTERM or Ctrl-C stops it"),
         ("check", "validate the configuration; says file, line, key and the mend"),
     ):
-        _add_common(commands.add_parser(name, help=text, description=text), sub=True)
+        sub = commands.add_parser(name, help=text, description=text)
+        _add_common(sub, sub=True)
+        sub.add_argument("file", metavar="FILE", type=Path, nargs="?", help="the configuration, the same as -c FILE")
     status = commands.add_parser("status", help="table of the printers of a running router")
     watch = commands.add_parser("watch", help="the same table, live")
     call = commands.add_parser(
@@ -128,9 +130,9 @@ def _seconds(text: str) -> float:
 
 
 def _config_file(options: argparse.Namespace) -> Path:
-    if options.config is None:
+    file: Path | None = getattr(options, "file", None) or options.config
+    if file is None:
         raise ConfigError("no configuration given: klipper-router -c router.cfg (see --help)")
-    file: Path = options.config
     return file
 
 

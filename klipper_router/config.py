@@ -7,7 +7,6 @@ problem found, each with its file and line. To add a section, write its struct a
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -18,7 +17,7 @@ import msgspec
 
 from klipper_router import config_text
 from klipper_router.config_text import Section, Sections, Setting
-from klipper_router.errors import ConfigError
+from klipper_router.errors import ConfigError, nearest
 from klipper_router.gateway import settings
 from klipper_router.gateway.settings import CameraSection, ForwardSection, GatewaySection, KlippyOptions
 from klipper_router.gcode import parameter_name
@@ -143,6 +142,8 @@ _PATH_OPTIONS = {"sock", "crash_dir"} | settings.PATH_OPTIONS
 # Who may be named beside printers in ``gcode_from`` and its like.
 GROUPS = ("clients", "gateway")
 _FROM_OPTIONS = ("gcode_from", "endpoints_from", "events_from")
+# Options as another program calls them: here Moonraker, of its webcams.
+_ELSEWHERE = {"stream_url": "url"}
 _EXAMPLES = {
     "sock": "~/printer_data/comms/klippy.sock",
     "to": "192.168.1.7:7125",
@@ -218,7 +219,7 @@ class _Check:
             if key in fields:
                 values[key] = self._value(title, key, setting, fields[key].type)
             else:
-                hint = _did_you_mean(key, fields, _quoted)
+                hint = _did_you_mean(_ELSEWHERE.get(key, key), fields, _quoted)
                 self._problem(f"[{title}] has no option '{key}'.{hint}", setting, key)
         for key, each in fields.items():
             if each.required and key not in values:
@@ -306,7 +307,9 @@ class _Check:
                     raise _BadValue("write yes or no")
             choices = next((get_args(each) for each in (kind, *get_args(kind)) if get_origin(each) is Literal), None)
             if choices and given not in choices:
-                raise _BadValue(f"this is none of {', '.join(choices)}.{_nearest(str(given), choices, _quoted)}")
+                near = nearest(str(given), choices)
+                hint = f". Did you mean '{near}'?" if near else ""
+                raise _BadValue(f"this is none of {', '.join(choices)}{hint}")
             if kind is int and not (isinstance(given, str) and re.fullmatch(r"0*[1-9][0-9]{0,8}", given)):
                 raise _BadValue("write a whole number, 1 or more")
             value = msgspec.convert(given, kind, strict=False, dec_hook=settings.decode)
@@ -368,11 +371,6 @@ def _quoted(name: str) -> str:
 
 def _did_you_mean(wrong: str, known: Iterable[str], form: Callable[[str], str]) -> str:
     known = list(known)
-    if near := _nearest(wrong, known, form):
-        return near
+    if near := nearest(wrong, known):
+        return f" Did you mean {form(near)}?"
     return f" Known: {', '.join(map(form, known))}" if known else ""
-
-
-def _nearest(wrong: str, known: Iterable[str], form: Callable[[str], str]) -> str:
-    near = difflib.get_close_matches(wrong.lower(), list(known), n=1, cutoff=0.5)
-    return f" Did you mean {form(near[0])}?" if near else ""

@@ -271,6 +271,9 @@ def _yaml_section(name: str, line: int, node: yaml.Node, file: _OneFile) -> None
         if isinstance(value, yaml.MappingNode):
             section = file.section(f"{name} {key}", key_line)
             for inner, inner_line, inner_value in _pairs(value, f"'{key}'", file):
+                if isinstance(inner_value, yaml.MappingNode):
+                    mend = f"A name of two words is one key: '{key} {inner}': {{…}}"
+                    raise file.error(f"a text is wanted here, not a list or a mapping. {mend}", inner_line)
                 file.setting(section, inner, _yaml_value(inner_value, file), inner_line)
         else:
             file.setting(file.section(name, line), key, _yaml_value(value, file), key_line)

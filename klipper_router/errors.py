@@ -6,7 +6,15 @@ answer on the API socket, a log line or an exit code. Any other exception is a b
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+
+
+def nearest(wrong: str, known: Iterable[str]) -> str | None:
+    """Which of the known names was meant, if one is near."""
+    import difflib  # seldom needed
+
+    return next(iter(difflib.get_close_matches(wrong.lower(), list(known), n=1, cutoff=0.5)), None)
 
 
 class RouterError(Exception):

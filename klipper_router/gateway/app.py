@@ -60,7 +60,7 @@ def host_names(config: Config) -> set[str]:
 
 def check(config: Config) -> None:
     """What would end the start, as far as it can be told without starting. Raises ConfigError."""
-    check_cameras(config.camera)
+    check_cameras(config)
     tls.contexts(config)
     if file := api_key_file(config):
         with _placed_api_key(config):
@@ -146,7 +146,7 @@ def prepared(config: Config, inventory: Inventory | None = None) -> Iterator[Pre
     contexts = tls.contexts(config)
     forward_tls = [contexts.get(f"forward {name}") for name in config.forward]
     access = make_access(config) if section else None
-    check_cameras(config.camera)
+    check_cameras(config)
     with bound(places) as socks:
         listeners = [Listener(sock, None, contexts.get("gateway")) for sock in socks[: len(main)]]
         of_printers = [*zip(own, socks[len(main) :], strict=False)]

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from klipper_router.errors import nearest
+
 if TYPE_CHECKING:
     import ipaddress
 
@@ -119,9 +121,14 @@ class Networks(tuple["ipaddress.IPv4Network | ipaddress.IPv6Network", ...]):
         networks = []
         for item in _items(text):
             try:
-                networks.append(ipaddress.ip_network(item))
-            except ValueError as error:
-                raise ValueError(f"'{item}' is no IP address or network: {error}") from None
+                network = ipaddress.ip_network(item, strict=False)
+            except ValueError:
+                mend = "write such as 192.168.1.0/24 or 10.1.2.3"
+                raise ValueError(f"'{item}' is no IP address or network: {mend}") from None
+            if "/" in item and ipaddress.ip_address(item.partition("/")[0]) != network.network_address:
+                alone = ipaddress.ip_network(item.partition("/")[0])
+                raise ValueError(f"'{item}' is an address within a network: write {network}, or {alone} for it alone")
+            networks.append(network)
         return cls(networks)
 
 
@@ -416,10 +423,15 @@ def problems(
             yield Problem(f"klippy {name}", "moonraker", message)
     for name in cameras:
         printer, _, camera = name.partition(" ")
-        if not camera:
-            yield Problem(f"camera {name}", "", f"write the printer and a name, such as [camera {printer} nozzle]")
+        if not camera and printer in klippy:
+            yield Problem(f"camera {name}", "", f"the camera needs a name, too, such as [camera {printer} nozzle]")
+        elif not camera:
+            message = f"write the printer and a name, such as [camera {next(iter(klippy))} {printer}]"
+            yield Problem(f"camera {name}", "", message)
         elif printer not in klippy:
-            yield Problem(f"camera {name}", "", f"there is no printer '{printer}'")
+            near = nearest(printer, klippy)
+            hint = f". Did you mean [camera {near} {camera}]?" if near else f". There are: {', '.join(klippy)}"
+            yield Problem(f"camera {name}", "", f"there is no printer '{printer}'{hint}")
     for name, forward in forwards.items():
         title = f"forward {name}"
         try:

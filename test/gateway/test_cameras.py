@@ -306,7 +306,7 @@ async def test_a_picture_can_only_be_read(tmp_path: Path) -> None:
 
 
 async def test_an_address_that_is_none_is_refused_at_the_start(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"\[camera main nozzle\] 'rtsp://x' is no camera's address"):
+    with pytest.raises(ConfigError, match=r"router\.cfg:\d+: \[camera main nozzle\] 'rtsp://x' is no camera's address"):
         async with running(tmp_path, configuration("rtsp://x")):
             pass
 

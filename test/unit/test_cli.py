@@ -165,7 +165,15 @@ def test_check_names_every_mistake(tmp_path: Path, capsys: Captured) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["-c", "FILE", "check"], ["check", "-c", "FILE"], ["--config=FILE", "check"], ["check", "--config=FILE"]],
+    [
+        ["-c", "FILE", "check"],
+        ["check", "-c", "FILE"],
+        ["--config=FILE", "check"],
+        ["check", "--config=FILE"],
+        ["check", "FILE"],
+        ["check", "-v", "FILE"],
+        ["-c", "/none.cfg", "check", "FILE"],
+    ],
 )
 def test_the_configuration_may_be_given_before_or_after_the_command(
     arguments: list[str], config: str, capsys: Captured

@@ -125,6 +125,13 @@ def test_tilde_alone_is_home_in_yaml_too(files: Files, monkeypatch: pytest.Monke
     assert files.load("klippy: {main: {sock: ~}}", name="r.yaml").klippy["main"].sock == "/home/pi"
 
 
+def test_a_name_of_two_words_is_one_key_in_yaml(files: Files) -> None:
+    text = "gateway: {}\nklippy: {main: {sock: /tmp/m}}\ncamera: {NAME: {url: 'http://x'}}"
+    assert list(files.load(text.replace("NAME", "'main nozzle'"), name="r.yaml").camera) == ["main nozzle"]
+    with pytest.raises(ConfigError, match=r"r\.yaml:5: a text is wanted here.* is one key: 'main nozzle': \{…\}"):
+        files.load("klippy: {main: {sock: /tmp/m}}\n\ncamera:\n  main:\n    nozzle: {url: 'http://x'}", name="r.yaml")
+
+
 # Any configuration
 
 LINE_CHARACTERS = st.sampled_from("abM118 =:;#[]{}'\"\\,*-~|&!%@`?<>é😀\xa0\t")

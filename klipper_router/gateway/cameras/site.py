@@ -17,14 +17,14 @@ from urllib.parse import unquote
 
 import trio
 
-from klipper_router.errors import ConfigError
+from klipper_router.config import Config
 from klipper_router.gateway.cameras import discovery, mjpeg
 from klipper_router.gateway.cameras.address import WEBCAM_PORTS, CameraUrl, candidates
 from klipper_router.gateway.cameras.camera import Camera
 from klipper_router.gateway.cameras.errors import CameraError
 from klipper_router.gateway.cameras.frames import TextRewriter
 from klipper_router.gateway.cameras.registry import PrinterCameras
-from klipper_router.gateway.cameras.webcams import MARKER, Webcams, configured_spec, webcam_of
+from klipper_router.gateway.cameras.webcams import MARKER, Webcams, slug_of, webcam_of
 from klipper_router.gateway.http import HttpError, HttpRequest, HttpResponse, Site
 from klipper_router.gateway.routes import Route
 from klipper_router.gateway.settings import CameraSection, KlippyOptions
@@ -34,18 +34,22 @@ FIRST_FRAME_S = 12.0
 _NO_STORE = ("cache-control", "no-store")
 
 
-def check(cameras: Mapping[str, CameraSection]) -> None:
+def check(config: Config) -> None:
     """Raises ConfigError for an address that is none, and for two cameras with one name in our addresses."""
     titles: dict[tuple[str, str], str] = {}
-    for title, section in cameras.items():
+    for title, section in config.camera.items():
         printer, _, name = title.partition(" ")
-        try:
-            spec = configured_spec(name, section)
-        except ValueError as error:
-            raise ConfigError(f"[camera {title}] {error}") from None
-        other = titles.setdefault((printer, spec.slug), title)
+        for key in ("url", "snapshot_url"):
+            try:
+                if address := getattr(section, key):
+                    CameraUrl.of(address)
+            except ValueError as error:
+                raise config.error(f"camera {title}", key, str(error)) from None
+        slug = slug_of(name)
+        other = titles.setdefault((printer, slug), title)
         if other != title:
-            raise ConfigError(f"[camera {title}] and [camera {other}] are both '{spec.slug}' in addresses: rename one")
+            message = f"and [camera {other}] are both '{slug}' in addresses: rename one"
+            raise config.error(f"camera {title}", "", message)
 
 
 class Passed(NamedTuple):

@@ -145,7 +145,7 @@ class Inventory:
 
     def _checked(self, changes: Changes) -> Config:
         checked = config.convert(self._over_files(changes), self.path)
-        check_cameras(checked.camera)
+        check_cameras(checked)
         return checked
 
     def _over_files(self, changes: Changes) -> Sections:

@@ -127,7 +127,20 @@ def test_the_other_forms() -> None:
     ("text", "expected"),
     [
         ("[gateway]\nlisten: x", "router.cfg:2: [gateway] has listen 'x': 'x' lacks a port"),
-        ("[gateway]\ntrusted_clients: 10.0.0.1/8", "router.cfg:2: [gateway] has trusted_clients"),
+        (
+            "[gateway]\ntrusted_clients: 192.168.1.5/24",
+            "router.cfg:2: [gateway] has trusted_clients '192.168.1.5/24': '192.168.1.5/24' is an address within a"
+            " network: write 192.168.1.0/24, or 192.168.1.5/32 for it alone",
+        ),
+        (
+            "[gateway]\ntrusted_clients: fd00::5/64",
+            "router.cfg:2: [gateway] has trusted_clients 'fd00::5/64': 'fd00::5/64' is an address within a network:"
+            " write fd00::/64, or fd00::5/128 for it alone",
+        ),
+        (
+            "[gateway]\ntrusted_clients: 192.168.1/24",
+            "router.cfg:2: [gateway] has trusted_clients '192.168.1/24': '192.168.1/24' is no IP address or network:",
+        ),
         ("[gateway]\ncors_domains: *", "router.cfg:2: [gateway] has cors_domains '*': '*' is no origin"),
         ("[gateway]\nhosts: http://x", "router.cfg:2: [gateway] has hosts"),
         (
@@ -141,9 +154,27 @@ def test_the_other_forms() -> None:
         ("[gateway]\ntls_key: x.pem", "router.cfg:2: [gateway]: a key needs its certificate"),
         ("[gateway]\nlissen: 80", "router.cfg:2: [gateway] has no option 'lissen'. Did you mean 'listen'?"),
         ("[camera main bed]\nurl: http://x", "router.cfg:1: [camera main bed]: cameras are the gateway's"),
-        ("[gateway]\n[camera x bed]\nurl: http://x", "router.cfg:2: [camera x bed]: there is no printer 'x'"),
+        (
+            "[gateway]\n[camera x bed]\nurl: http://x",
+            "router.cfg:2: [camera x bed]: there is no printer 'x'. There are",
+        ),
+        (
+            "[gateway]\n[camera mian nozzle]\nurl: http://x",
+            "router.cfg:2: [camera mian nozzle]: there is no printer 'mian'. Did you mean [camera main nozzle]?",
+        ),
         ("[gateway]\n[klippy a/b]\nsock: /x", "router.cfg:2: [klippy a/b]: a name may not hold '/': it is a part of"),
-        ("[gateway]\n[camera main]\nurl: http://x", "router.cfg:2: [camera main]: write the printer and a name"),
+        (
+            "[gateway]\n[camera main]\nurl: http://x",
+            "router.cfg:2: [camera main]: the camera needs a name, too, such as",
+        ),
+        (
+            "[gateway]\n[camera nozzle]\nurl: http://x",
+            "router.cfg:2: [camera nozzle]: write the printer and a name, such as [camera main nozzle]",
+        ),
+        (
+            "[gateway]\n[camera main bed]\nurl: http://x\nstream_url: http://x",
+            "router.cfg:4: [camera main bed] has no option 'stream_url'. Did you mean 'url'?",
+        ),
         ("[gateway]\n[camera main bed]", "router.cfg:2: [camera main bed] lacks 'url': add a line such as 'url: http"),
         ("[forward abc]\nto: x:1", "router.cfg:1: [forward abc]: the name of a forward is the port"),
         ("[forward 80]\nto: x", "router.cfg:2: [forward 80] has to 'x': write host:port"),
