@@ -252,6 +252,7 @@ def test_no_message_breaks_it(value: Any) -> None:
         ),
         ("/webcam3/x", "h", ["http://h:8082/x", "http://h/webcam3/x", "http://h:7125/webcam3/x"]),
         ("/webcam5/x", "h", ["http://h/webcam5/x", "http://h:7125/webcam5/x"]),
+        ("/x?a b\r\nX: y#c", "h", ["http://h/x?a%20b%0D%0AX:%20y", "http://h:7125/x?a%20b%0D%0AX:%20y"]),
         ("http://localhost:8081/a?b", "192.168.1.5", ["http://192.168.1.5:8081/a?b"]),
         ("http://127.0.0.1:8081/", "127.0.0.1", ["http://127.0.0.1:8081/"]),
         ("http://[::1]/", "localhost", ["http://localhost/"]),
