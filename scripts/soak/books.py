@@ -7,6 +7,7 @@ import re
 from collections import Counter
 
 from scripts.soak.breaks import Breaks
+from scripts.soak.exchanges import Exchanges
 from scripts.soak.jobs import Answer, Jobs
 from scripts.soak.statuses import Statuses
 
@@ -22,8 +23,11 @@ class Books:
         self.breaks = Breaks()
         self.jobs = Jobs(self.breaks)
         self.statuses = Statuses(self.breaks)
+        self.exchanges = Exchanges()
         self.faults: Counter[str] = Counter()
         self.recovery_s: list[float] = []
+        # What else happened as it should, by name.
+        self.seen: Counter[str] = Counter()
         # What else must not happen, by name.
         self.mishaps: Counter[str] = Counter()
         self.mishap_notes: list[str] = []
@@ -93,12 +97,14 @@ class Books:
             "status untrue": statuses.untrue(),
             "status doubled": statuses.doubled(),
             "status out of order": statuses.out_of_order(),
+            **self.exchanges.balance(),
             **self.mishaps,
         }
 
     def complaints(self) -> list[str]:
         """The first of what is wrong, in full; after `balance`."""
-        return (self.mishap_notes + self.jobs.complaints + self.statuses.complaints)[:DETAILED]
+        notes = self.mishap_notes + self.jobs.complaints + self.statuses.complaints + self.exchanges.complaints
+        return notes[:DETAILED]
 
 
 def percentile(values: list[float], share: float) -> float:

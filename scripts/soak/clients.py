@@ -6,7 +6,9 @@ import contextlib
 import itertools
 import json
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any
 
 import trio
@@ -38,6 +40,7 @@ class Client:
         self._books = books
         self._rng = random.Random(f"{seed} {name}")
         self._over = trio.Event()
+        self._printer = ""
 
     def finish(self) -> None:
         """Send no more; `run` returns when everything is answered, or was for too long not."""
@@ -47,19 +50,30 @@ class Client:
         for life in itertools.count():
             if self._over.is_set():
                 return
-            router_life = self._router.life
+            self._printer = self._choose_printer()
+            since = self._router.epoch(self._printer)
             waiting: set[int] = set()
             with contextlib.suppress(*GONE):
-                async with Connection.open(self._router.sock) as connection:
+                async with self._connect() as connection:
                     if await self._converse(connection, f"{self._name}.{life}", waiting):
                         return
-                    if self._router.up and self._router.life == router_life:
-                        self._books.mishap("client dropped", f"{self._name}.{life}, router {router_life}")
+                    if self._router.must_hold(since, self._printer):
+                        self._books.mishap("client dropped", f"{self._name}.{life} {self._printer}, router {since}")
             for number in waiting:
                 self._books.jobs.answered(number, Answer.GONE, trio.current_time())
             await trio.sleep(COME_BACK_S)
 
-    async def _converse(self, connection: Connection, stream: str, waiting: set[int]) -> bool:
+    def _choose_printer(self) -> str:
+        """Which one its connection is to; none of them."""
+        return ""
+
+    def _connect(self) -> AbstractAsyncContextManager[Any]:
+        return Connection.open(self._router.sock)
+
+    async def _send(self, connection: Any, number: int, method: str, params: dict[str, Any]) -> None:
+        await send_request(connection, number, method, params)
+
+    async def _converse(self, connection: Any, stream: str, waiting: set[int]) -> bool:
         """Until the connection is lost (False), or, at the end, all is answered (True)."""
         room = trio.Semaphore(UNDER_WAY)
         over = False
@@ -73,7 +87,7 @@ class Client:
                             waiting.discard(message["id"])
                             self._answered(message["id"], message)
                             room.release()
-                        else:
+                        elif "method" not in message:
                             self._books.mishap("answer to nothing", f"{stream}: {message}")
                 nursery.cancel_scope.cancel()
 
@@ -82,14 +96,14 @@ class Client:
             nursery.cancel_scope.cancel()
         return over
 
-    async def _work(self, connection: Connection, stream: str, waiting: set[int], room: trio.Semaphore) -> bool:
+    async def _work(self, connection: Any, stream: str, waiting: set[int], room: trio.Semaphore) -> bool:
         """Send requests; whether that came to its end."""
         try:
             while not self._over.is_set():
                 await room.acquire()
                 number, method, params = self._request(stream)
                 waiting.add(number)  # before it is sent: the answer may be there first
-                await send_request(connection, number, method, params)
+                await self._send(connection, number, method, params)
                 await trio.sleep(self._rng.uniform(0, 0.1))
         except GONE:
             return False
@@ -184,13 +198,25 @@ async def misbehave(router: RouterProcess, books: Books, seed: str) -> None:
     async def says_nothing(stream: trio.SocketStream) -> None:
         await trio.sleep(rng.uniform(0, 10))
 
-    kinds: list[Callable[[trio.SocketStream], Awaitable[None]]]
-    kinds = [garbage, garbage, half_open, never_reads, too_long, asks_and_goes, says_nothing]
+    kinds: list[Misdeed] = [garbage, garbage, half_open, never_reads, too_long, asks_and_goes, says_nothing]
+    await one_after_another(partial(trio.open_unix_socket, str(router.sock)), kinds, "client", books, rng)
+
+
+Misdeed = Callable[[trio.SocketStream], Awaitable[None]]
+
+
+async def one_after_another(
+    connect: Callable[[], Awaitable[trio.SocketStream]],
+    kinds: Sequence[Misdeed],
+    label: str,
+    books: Books,
+    rng: random.Random,
+) -> None:
+    """For ever: a connection, and something bad that is done with it."""
     while True:
         kind = rng.choice(kinds)
-        books.faults[f"client: {kind.__name__}"] += 1
+        books.faults[f"{label}: {kind.__name__}"] += 1
         with contextlib.suppress(*GONE):
-            stream = await trio.open_unix_socket(str(router.sock))
-            async with stream:
+            async with await connect() as stream:
                 await kind(stream)
         await trio.sleep(rng.uniform(0, 2))

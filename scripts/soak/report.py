@@ -12,15 +12,25 @@ from scripts.soak.books import Books, percentile
 # but what leaks is there in the best of moments as well.
 MAX_GROWTH_KB_PER_MINUTE = 100.0
 JUDGED_AFTER_S = 600.0
+# One more or less may be under way in the moment of measuring.
+SPARE = 3
 
 
 @dataclass
 class Course:
-    """How the router fared: measured after its last start and at the end, its memory now and then in between."""
+    """How the router fared: measured after its last start in the chaos, when that was over, and in one more life after
+    it; its memory now and then in between."""
 
     start: dict[str, int] = field(default_factory=dict)
     end: dict[str, int] = field(default_factory=dict)
+    new: dict[str, int] = field(default_factory=dict)
     rss_kb: list[tuple[float, int]] = field(default_factory=list)  # (s, kB) since the last start
+
+    def left_over(self, what: str) -> int:
+        """Files or tasks that a router holds after the chaos beyond those of a new one with the same printers."""
+        if what not in self.end or what not in self.new:
+            return 0
+        return max(0, self.end[what] - self.new[what] - SPARE)
 
     def growth_kb_per_minute(self) -> float | None:
         """Of the least memory in the last life; None where that is too short to tell."""
@@ -39,7 +49,8 @@ def report(books: Books, course: Course, log: Path, setting: dict[str, object], 
     balance["tracebacks in the router's log"] = log.read_text(errors="replace").count("Traceback")
     growth = course.growth_kb_per_minute()
     balance["memory grows"] = int(growth is not None and growth > MAX_GROWTH_KB_PER_MINUTE)
-    figures = books.jobs.figures() | books.statuses.figures()
+    balance |= {f"{what} left over": course.left_over(what) for what in ("files", "tasks")}
+    figures = books.jobs.figures() | books.statuses.figures() | books.exchanges.figures() | dict(books.seen)
     figures |= {"faults": sum(books.faults.values()), "breaks": books.breaks.count()}
     times = books.recovery_s
     recovery = {
@@ -58,7 +69,8 @@ def report(books: Books, course: Course, log: Path, setting: dict[str, object], 
     print(f"recovery      p50 {recovery['p50_s']} s, p99 {recovery['p99_s']} s, of {recovery['count']}")
     for name in ("rss_kb", "files", "tasks"):
         if name in course.end:
-            print(f"{name:13} {course.start.get(name)} after the last start, {course.end[name]} at the end")
+            new = f"{course.new.get(name)} in a new life"
+            print(f"{name:13} {course.start.get(name)} after the last start, {course.end[name]} at the end, {new}")
     print("memory grows  " + ("too short to tell" if growth is None else f"by {growth:.1f} kB a minute, its least"))
     for complaint in books.complaints():
         print("-", complaint)
@@ -72,7 +84,7 @@ def report(books: Books, course: Course, log: Path, setting: dict[str, object], 
             "figures": figures,
             "faults": dict(books.faults),
             "recovery": recovery,
-            "router": {"start": course.start, "end": course.end, "growth_kb_per_minute": growth},
+            "router": {"start": course.start, "end": course.end, "new": course.new, "growth_kb_per_minute": growth},
             "rss_kb": course.rss_kb,
             "complaints": books.complaints(),
         }

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +30,24 @@ STOP_PATIENCE_S = 20.0
 GIVES_MEMORY_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
 
 
+@dataclass
+class Gateway:
+    """What the configuration says of the gateway: its port, and what stands behind it."""
+
+    port: int
+    data: Path
+    upstreams: dict[str, str]  # printer -> the address of its Moonraker; "none": the router answers in its place
+    cameras: dict[str, str]  # printer -> the address of its camera
+
+
+# What a connection to the router depends on: see `RouterProcess.must_hold`.
+Epoch = tuple[int, int]
+
+
 class RouterProcess:
     """The router of these printers. ``life`` counts its starts; ``up`` between a start and the next end."""
 
-    def __init__(self, folder: Path, machines: Sequence[Machine], books: Books) -> None:
+    def __init__(self, folder: Path, machines: Sequence[Machine], books: Books, gateway: Gateway | None = None) -> None:
         self.sock = folder / "router.sock"
         self.log = folder / "router.log"
         self.config = folder / "router.cfg"
@@ -39,6 +55,9 @@ class RouterProcess:
         self.up = False
         self.turn = trio.Lock()  # who may end, start or reload it now
         self.has = {machine.name for machine in machines}
+        self.gateway = gateway
+        self._edits: Counter[str] = Counter()
+        self._being_edited: Counter[str] = Counter()
         self._aliased: set[str] = set()
         self._greetings = itertools.count(1)
         self._folder = folder
@@ -52,13 +71,32 @@ class RouterProcess:
 
     def configure(self) -> None:
         """Write its configuration: `has` says which printers are in it."""
-        text = f"[router]\nsock: {self.sock}\n"
+        sections: dict[str, dict[str, str]] = {"router": {"sock": str(self.sock)}}
+        if self.gateway:
+            sections["gateway"] = {"listen": f"127.0.0.1:{self.gateway.port}", "data": str(self.gateway.data)}
         for machine in self._machines:
             if machine.name in self.has:
-                ending = "alias" if machine.name in self._aliased else "sock"
-                text += f"[klippy {machine.name}]\nsock: {self._folder / machine.name}.{ending}\n"
-                text += f"on_connect: GREETING NUMBER={machine.greeting}\n"
-        self.config.write_text(text)
+                sections[f"klippy {machine.name}"] = self.options(machine)
+                if self.gateway and machine.name in self.gateway.cameras:
+                    sections[f"camera {machine.name} toy"] = {"url": self.gateway.cameras[machine.name]}
+        lines = [f"[{title}]\n" + "".join(f"{k}: {v}\n" for k, v in each.items()) for title, each in sections.items()]
+        self.config.write_text("".join(lines))
+
+    def options(self, machine: Machine) -> dict[str, str]:
+        """What the configuration says of a printer."""
+        ending = "alias" if machine.name in self._aliased else "sock"
+        options = {
+            "sock": f"{self._folder / machine.name}.{ending}",
+            "on_connect": f"GREETING NUMBER={machine.greeting}",
+        }
+        if self.gateway:
+            options["moonraker"] = self.gateway.upstreams[machine.name]
+        return options
+
+    def forget_changes(self) -> None:
+        """What was changed by its API is not laid over the configuration any more, once that is read again."""
+        if self.gateway:
+            (self.gateway.data / "printers.json").unlink(missing_ok=True)
 
     def regreet(self, machine: Machine) -> None:
         """Only greetings by the next configuration count."""
@@ -127,6 +165,28 @@ class RouterProcess:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    # -- what may be expected of it ------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def editing(self, *names: str) -> Iterator[None]:
+        """Inside, connections to these printers may rightly be ended or refused."""
+        self._edits.update(names)
+        self._being_edited.update(names)
+        try:
+            yield
+        finally:
+            self._edits.update(names)
+            self._being_edited.subtract(names)
+
+    def epoch(self, printer: str = "") -> Epoch:
+        """Of a connection that is made now: to the router as such, or to one of its printers."""
+        return self.life, self._edits[printer]
+
+    def must_hold(self, since: Epoch, printer: str = "") -> bool:
+        """Whether a connection of that epoch must not have ended, nor been refused."""
+        there = not printer or (printer in self.has and not self._being_edited[printer])
+        return self.up and there and since == self.epoch(printer)
 
     # -- its configuration ---------------------------------------------------------------------------------------
 

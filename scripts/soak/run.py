@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import shutil
 import signal
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -18,10 +21,35 @@ from scripts.soak.router_process import RouterProcess
 from scripts.soak.troubles import RouterTroubles, Troubles
 from test.fleet import Backend, RealBackend
 
+if TYPE_CHECKING:
+    from scripts.soak.web import WebSide
+
 CLIENTS = 3
 MEASURE_EVERY_S = 5.0
 SETTLE_WITHIN_S = 90.0
 TOLD_WITHIN_S = 20.0
+
+
+# Connections that nobody needs any more are kept for a while: to a camera 5 s after its last viewer.
+QUIET_AFTER_S = 8.0
+
+
+class Worker(Protocol):
+    """A client whose every request is in the books."""
+
+    async def run(self) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+def _web_side(names: list[str], folder: Path, books: Books, seed: str) -> WebSide | None:
+    """None: the extra for the gateway is not installed."""
+    if any(importlib.util.find_spec(name) is None for name in ("httptools", "wsproto")):
+        print("The gateway takes no part: pip install 'klipper-router[gateway]'")
+        return None
+    from scripts.soak.web import WebSide
+
+    return WebSide(names, folder, books, seed)
 
 
 class VirtualBackend(Backend):
@@ -46,7 +74,8 @@ class Soak:
         self.machines = [
             Machine(name, names[number - 1], folder, backend, self.books, number) for number, name in enumerate(names)
         ]
-        self.router = RouterProcess(folder, self.machines, self.books)
+        self.web = _web_side(names, folder, self.books, seed)
+        self.router = RouterProcess(folder, self.machines, self.books, self.web.gateway if self.web else None)
         self.troubles = [
             Troubles(
                 machine,
@@ -60,9 +89,15 @@ class Soak:
             for machine in self.machines
         ]
         self.router_troubles = RouterTroubles(self.router, self.machines, self.books, seed)
-        self.clients = [
+        self.clients: list[Worker] = [
             clients.Client(f"client {number}", self.router, names, self.books, seed) for number in range(CLIENTS)
         ]
+        if self.web:
+            from scripts.soak.web_misdeeds import WebTroubles
+
+            self.web.open(self.router)
+            self.clients += self.web.workers
+            self.router_troubles = WebTroubles(self.router, self.machines, self.books, seed)
 
     async def run(self) -> None:
         names = [machine.name for machine in self.machines]
@@ -74,6 +109,9 @@ class Soak:
             await self.router.start()
             nursery.start_soon(self.router.notice_crashes)
             nursery.start_soon(clients.follow, "follower", self.router, names, self.books)
+            web_scope = trio.CancelScope()
+            if self.web:
+                nursery.start_soon(self._within, web_scope, self.web.run)
             await self._all_ready("at the start")
             async with trio.open_nursery() as at_work:
                 for client in self.clients:
@@ -83,13 +121,29 @@ class Soak:
                 for client in self.clients:
                     client.finish()
             await self._last_words()
-            self.course.end = await self.router.measure()
+            web_scope.cancel()
+            await self._measure_beside_a_new_one()
             async with self.router.turn:
                 await self.router.end(signal.SIGTERM)
             nursery.cancel_scope.cancel()
         for machine in self.machines:
             machine.end()
             machine.look()
+
+    async def _within(self, scope: trio.CancelScope, run: Callable[[], Awaitable[None]]) -> None:
+        with scope:
+            await run()
+
+    async def _measure_beside_a_new_one(self) -> None:
+        """What the router holds, with next to no clients, after all that; and what one holds that has just begun."""
+        await trio.sleep(QUIET_AFTER_S)
+        self.course.end = await self.router.measure()
+        async with self.router.turn:
+            await self.router.end(signal.SIGTERM)
+            await self.router.start()
+        await self._all_ready("in a new life")
+        await trio.sleep(QUIET_AFTER_S)
+        self.course.new = await self.router.measure()
 
     async def _look(self) -> None:
         """For ever: read the printers' logs."""
@@ -109,6 +163,8 @@ class Soak:
                 for number in range(2):
                     seed = f"{self.options.seed} misbehave {number}"
                     nursery.start_soon(clients.misbehave, self.router, self.books, seed)
+                if self.web:
+                    nursery.start_soon(self.web.misbehave)
                 if self.options.reload:
                     nursery.start_soon(self.router_troubles.reload_again_and_again)
                 nursery.start_soon(self._end_and_measure, all_s / 2 / times, times)

@@ -46,6 +46,10 @@ class Statuses:
         """The printer has set the text."""
         self._said[printer].append(number)
 
+    def expected(self, follower: str, target: str) -> None:
+        """The follower must be told the newest value at the end, even if it is told nothing before."""
+        self._told[follower, target] = []
+
     def subscribed(self, follower: str, target: str) -> None:
         """A follower subscribes (again): what it is told next may be what it knows."""
         self._subscribed.add((follower, target))
@@ -110,8 +114,9 @@ class Statuses:
         wrong = []
         for (follower, target), entries in self._told.items():
             newest = self._texts[self._said[target][-1]][1] if self._said[target] else NOTHING
-            if entries[-1].text != newest:
-                wrong.append(f"{follower} follows {target}: was told {entries[-1].text!r} last, not {newest!r}")
+            last = entries[-1].text if entries else None
+            if last != newest:
+                wrong.append(f"{follower} follows {target}: was told {last!r} last, not {newest!r}")
         return wrong
 
     def figures(self) -> dict[str, int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import trio
 
@@ -248,40 +248,57 @@ class RouterTroubles:
             # The other printers' macros do not subscribe again when a printer is added.
             followed = [machine for machine in self._machines if self._resubscribed(machine)]
             machine = self._reload_rng.choice(followed)
-            what = self._reload_rng.choice([self._remove, self._remove, self._change, self._spoil])
+            what = self._reload_rng.choice(self.changes())
             self._books.faults[f"reload: {what.__name__.strip('_')}"] += 1
             await what(machine)
+
+    def changes(self) -> list[Callable[[Machine], Awaitable[None]]]:
+        """What may be done to the configuration, each as often as it is there."""
+        return [self._remove, self._remove, self._change, self._spoil]
 
     def _resubscribed(self, machine: Machine) -> bool:
         return all(other.resubscribes for other in self._machines if other.neighbour == machine.name)
 
     async def _remove(self, machine: Machine) -> None:
-        with machine.hindered():
+        async def take_out() -> bool:
+            self._router.configure()
+            return await self._router.reload()
+
+        await self._away(machine, take_out, self.add_all)
+
+    async def _away(
+        self, machine: Machine, take_out: Callable[[], Awaitable[bool]], put_back: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Without a printer for a while; ``take_out`` tells whether it is gone."""
+        with machine.hindered(), self._router.editing(machine.name):
             async with self._router.turn:
                 self._ends_link(machine)
                 self._router.has.discard(machine.name)
-                self._router.configure()
-                gone = await self._router.reload()
+                gone = await take_out()
                 since = trio.current_time()
             await trio.sleep(self._reload_rng.uniform(0, 4))
             async with self._router.turn:
                 if gone:
                     self._books.jobs.removed.append((machine.name, since, trio.current_time()))
-                await self.add_all()
+                await put_back()
 
     async def add_all(self, *, reload: bool = True) -> None:
-        """Every printer is in the configuration again."""
-        self._router.has = {machine.name for machine in self._machines}
-        self._router.configure()
-        if reload:
-            await self._router.reload()
+        """Every printer is in the configuration again, and nothing is laid over that."""
+        names = {machine.name for machine in self._machines}
+        with self._router.editing(*(names - self._router.has)):
+            self._router.has = names
+            self._router.configure()
+            self._router.forget_changes()
+            if reload:
+                await self._router.reload()
 
     async def _change(self, machine: Machine) -> None:
         async with self._router.turn:
-            self._ends_link(machine)
-            self._router.use_other_path(machine.name)
-            self._router.configure()
-            await self._router.reload()
+            with self._router.editing(machine.name):
+                self._ends_link(machine)
+                self._router.use_other_path(machine.name)
+                self._router.configure()
+                await self._router.reload()
 
     def _ends_link(self, machine: Machine) -> None:
         self._books.breaks.begins(machine.name, trio.current_time())

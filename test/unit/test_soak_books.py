@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from scripts.soak.books import Books, percentile
 from scripts.soak.breaks import Breaks, Witnesses
+from scripts.soak.exchanges import BROKEN, GONE
 from scripts.soak.jobs import Answer
 from scripts.soak.report import MAX_GROWTH_KB_PER_MINUTE, Course
 
@@ -262,6 +264,81 @@ def test_an_event_that_a_client_waits_for_was_never_answered_a_macro_waits_for_n
     assert wrong(books) == {"events never answered": 1}
 
 
+# -- requests through the gateway ---------------------------------------------------------------------------------
+
+
+def exchange(books: Books, *, arrives: int = 1, acts: bool = False, outcome: int | None = 200) -> int:
+    """One that its upstream answers well, the last time."""
+    number = next(books.jobs.numbers)
+    books.exchanges.sent(number, "GET /", 1.0, acts=acts)
+    for time in range(arrives):
+        arrived = books.exchanges.arrived(number)
+        if time == arrives - 1:
+            arrived.begun += 1
+            arrived.served += 1
+    if outcome is not None:
+        books.exchanges.ended(number, outcome, str(number))
+    return number
+
+
+def test_requests_that_come_to_an_end_balance() -> None:
+    books = Books()
+    exchange(books)
+    exchange(books, acts=True)
+    exchange(books, arrives=2)
+    exchange(books, arrives=0, outcome=502)
+    exchange(books, outcome=GONE)  # the router was killed
+    exchange(books, arrives=0, outcome=GONE)
+    assert wrong(books) == {}
+    assert books.exchanges.figures()["requests repeated"] == 1
+
+
+@pytest.mark.parametrize(("acts", "arrives"), [(True, 2), (False, 3)])
+def test_a_request_that_was_sent_too_often_is_doubled(acts: bool, arrives: int) -> None:
+    books = Books()
+    exchange(books, acts=acts, arrives=arrives)
+    assert wrong(books) == {"requests doubled": 1}
+    assert "request doubled" in books.complaints()[0]
+
+
+def test_the_answer_to_another_request_is_told() -> None:
+    books = Books()
+    first, second = exchange(books), exchange(books)
+    books.exchanges.ended(first, 200, str(second))
+    assert wrong(books) == {"answers to another request": 1}
+
+
+def test_an_answer_that_the_upstream_gave_must_arrive() -> None:
+    for outcome in (502, BROKEN):
+        books = Books()
+        exchange(books, outcome=outcome)
+        assert wrong(books)["answers lost (the upstream gave them)"] == 1
+
+
+def test_an_answer_that_nobody_gave_is_told() -> None:
+    books = Books()
+    exchange(books, arrives=0)
+    assert wrong(books) == {"answers that nobody gave": 1}
+
+
+def test_a_request_that_waits_still_and_one_that_nobody_sent() -> None:
+    books = Books()
+    exchange(books, outcome=None)
+    books.exchanges.arrived(12345)
+    assert wrong(books) == {"requests never answered": 1, "requests that nobody sent": 1}
+
+
+def test_only_where_the_upstream_broke_off_may_the_gateway() -> None:
+    books = Books()
+    number = exchange(books, arrives=0, outcome=BROKEN)
+    assert wrong(books) == {"broken off by the gateway": 1}
+    books.exchanges.arrived(number).begun += 1
+    assert wrong(books) == {}
+    spoilt = exchange(books, arrives=0, outcome=BROKEN)
+    books.exchanges.arrived(spoilt).spoilt += 1
+    assert wrong(books) == {}
+
+
 # -- status -------------------------------------------------------------------------------------------------------
 
 
@@ -285,6 +362,15 @@ def test_values_in_order_some_of_them_merged_balance() -> None:
     texts = [say(books, number) for number in range(5)]
     subscribe(books)
     tell(books, "None", texts[0], texts[2], texts[4])
+    assert wrong(books) == {}
+
+
+def test_a_follower_that_is_expected_and_told_nothing_has_not_the_newest_value() -> None:
+    books = Books()
+    books.statuses.expected("web follower", "target")
+    text = say(books, 1)
+    assert wrong(books) == {"wrong status (not the newest)": 1}
+    books.statuses.told("web follower", "target", text, 2.0)
     assert wrong(books) == {}
 
 
@@ -435,6 +521,13 @@ def test_memory_that_creeps_up_is_growth() -> None:
 def test_memory_that_a_bad_client_holds_for_a_while_is_no_growth() -> None:
     course = Course(rss_kb=[(5.0 * n, 27_000 + 8_000 * (n % 30 > 10)) for n in range(180)])
     assert course.growth_kb_per_minute() == 0
+
+
+def test_files_and_tasks_that_a_new_router_does_not_have_are_left_over() -> None:
+    course = Course(end={"files": 40, "tasks": 21}, new={"files": 20, "tasks": 20})
+    assert course.left_over("files") > 10
+    assert course.left_over("tasks") == 0
+    assert Course().left_over("files") == 0
 
 
 def test_a_short_life_tells_nothing_of_growth() -> None:
