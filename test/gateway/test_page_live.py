@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 
+from klipper_router.gateway.page.bodies import MAX_BODY_BYTES
 from klipper_router.gateway.page.live import MAX_SENSORS, objects_of_interest
 from test.gateway.page_rig import HOTEND, KLIPPY, Dashboard, RejectedByServer, Rig, rig
 
@@ -161,6 +162,13 @@ async def test_what_is_no_request_is_answered_and_the_websocket_stays() -> None:
             answer: Any = await board.message()
             assert (answer[0] if isinstance(answer, list) else answer)["error"]["code"] == code
         assert await board.call("router/printers/list")
+
+
+async def test_a_request_that_is_too_large_ends_the_websocket() -> None:
+    async with rig(MAIN) as made, Dashboard.open(live(made)) as board:
+        await board.send("x" * MAX_BODY_BYTES)
+        with pytest.raises(EOFError, match="1009"):
+            await board.message()
 
 
 async def test_a_foreign_page_and_a_stranger_get_no_websocket() -> None:

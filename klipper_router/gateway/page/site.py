@@ -13,6 +13,7 @@ from msgspec import Raw
 from klipper_router.errors import CallError, RouterError
 from klipper_router.gateway.http import HttpError, HttpRequest, HttpResponse, Site, WebSocket, WebSocketClosed
 from klipper_router.gateway.page.api import TABLE
+from klipper_router.gateway.page.bodies import MAX_BODY_BYTES
 from klipper_router.gateway.page.inventory import Apply, Inventory, Options
 from klipper_router.gateway.page.live import Live
 from klipper_router.gateway.page.rpc import INVALID_PARAMS, SERVER_ERROR, Done, RpcCaller, RpcError
@@ -88,6 +89,7 @@ class Page(Site):
 
     async def websocket(self, socket: WebSocket) -> None:
         """JSON-RPC in both directions, until the client goes."""
+        socket.max_message_bytes = MAX_BODY_BYTES
         with contextlib.ExitStack() as dashboard:
 
             def subscribe(caller: RpcCaller, params: bytes, done: Done) -> None:
