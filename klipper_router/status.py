@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
@@ -16,6 +17,8 @@ from klipper_router import client
 from klipper_router.errors import CallError, ProtocolError, RouterError
 
 ANSWER_WITHIN_S = 5.0
+# In less than this the tables give up their lines, and the traffic is two tables, so that no heading is cut.
+WIDE_CHARACTERS = 80
 
 T = TypeVar("T")
 
@@ -70,7 +73,8 @@ class _Stats(msgspec.Struct):
 
 def show(sock: str) -> None:
     """Print the table once. Raises CallError when there is no router, ProtocolError when it is none."""
-    Console(highlight=False).print(_tables(sock))
+    console = Console(highlight=False)
+    console.print(_tables(sock, console.width))
 
 
 def watch(sock: str, interval_s: float) -> None:
@@ -81,19 +85,19 @@ def watch(sock: str, interval_s: float) -> None:
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             try:
-                shown: Group | Text = _tables(sock)
+                shown: Group | Text = _tables(sock, console.width)
             except RouterError as error:
                 shown = Text(str(error), style="red")
             live.update(shown, refresh=True)
             time.sleep(interval_s)
 
 
-def _tables(sock: str) -> Group:
+def _tables(sock: str, width: int) -> Group:
     """Raises CallError, ProtocolError."""
     printers = _asked(sock, "router/printers/list", _Listed).printers
     stats = _asked(sock, "router/stats", _Stats)
     suspended = [Text(f"suspended, looks like a loop: {route}", style="bold red") for route in stats.suspended]
-    return Group(_table(printers), _traffic(stats.printers), *suspended)
+    return Group(_table(printers, width), *_traffic(stats.printers, width), *suspended)
 
 
 def _asked(sock: str, method: str, kind: type[T]) -> T:
@@ -104,28 +108,41 @@ def _asked(sock: str, method: str, kind: type[T]) -> T:
         raise ProtocolError(f"what answers at {sock} is no router of this version ({error})") from None
 
 
-def _traffic(printers: dict[str, Traffic]) -> Table:
-    """In and out as seen from the router; the last column is in ms, for half and for 99 % of the callbacks."""
-    table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
-    table.add_column("\nprinter", no_wrap=True)
-    above = {"frames": "in/out", "bytes": "in/out", "callbacks": "p50/99 ms"}
-    for heading in ("frames", "bytes", "calls", "errors", "merges", "drops", "refused", "relinks", "callbacks"):
-        lines = [heading, above[heading]] if heading in above else ["", heading]
-        table.add_column("\n".join(lines), no_wrap=True, justify="right")
-    for name, its in printers.items():
-        table.add_row(
-            Text(name),
-            f"{_short(its.frames_in)}/{_short(its.frames_out)}",
-            f"{_short(its.bytes_in)}/{_short(its.bytes_out)}",
-            _short(its.calls_under_way),
-            _short(its.errors + its.script_errors),
-            _short(its.merges),
-            _short(its.drops),
-            _short(its.refused + its.suspended),
-            _short(its.reconnects),
-            f"{its.callback_latency.p50_s * 1e3:.0f}/{its.callback_latency.p99_s * 1e3:.0f}",
-        )
-    return table
+# What each heading (of two lines) stands for; docs/operation.md explains them. In and out are as seen from the router,
+# the callbacks' times are in ms, for half and for 99 % of them.
+_AMOUNTS: dict[str, Callable[[Traffic], str]] = {
+    "frames\nin/out": lambda its: f"{_short(its.frames_in)}/{_short(its.frames_out)}",
+    "bytes\nin/out": lambda its: f"{_short(its.bytes_in)}/{_short(its.bytes_out)}",
+    "open\ncalls": lambda its: _short(its.calls_under_way),
+}
+_TROUBLES: dict[str, Callable[[Traffic], str]] = {
+    "\nerrors": lambda its: _short(its.errors + its.script_errors),
+    "\nmerges": lambda its: _short(its.merges),
+    "\ndrops": lambda its: _short(its.drops),
+    "\nrefused": lambda its: _short(its.refused + its.suspended),
+    "re-\nlinks": lambda its: _short(its.reconnects),
+    "callbacks\np50/99 ms": lambda its: (
+        f"{its.callback_latency.p50_s * 1e3:.0f}/{its.callback_latency.p99_s * 1e3:.0f}"
+    ),
+}
+
+
+def _traffic(printers: dict[str, Traffic], width: int = WIDE_CHARACTERS) -> list[Table]:
+    groups = [_AMOUNTS | _TROUBLES] if width >= WIDE_CHARACTERS else [_AMOUNTS, _TROUBLES]
+    tables = []
+    for columns in groups:
+        table = _plain_table()
+        table.add_column("\nprinter", no_wrap=True)
+        for heading in columns:
+            table.add_column(heading, no_wrap=True, justify="right")
+        for name, its in printers.items():
+            table.add_row(Text(name), *(text_of(its) for text_of in columns.values()))
+        tables.append(table)
+    return tables
+
+
+def _plain_table() -> Table:
+    return Table(header_style="bold", box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
 
 
 def _short(count: float) -> str:
@@ -137,8 +154,8 @@ def _short(count: float) -> str:
     return f"{count:.0f}T"
 
 
-def _table(printers: list[Row]) -> Table:
-    table = Table(header_style="bold")
+def _table(printers: list[Row], width: int = WIDE_CHARACTERS) -> Table:
+    table = Table(header_style="bold") if width >= WIDE_CHARACTERS else _plain_table()
     for heading in ("printer", "connected", "ready", "state", "subs", "queue"):
         is_number = heading in ("subs", "queue")
         # The message is what gives way on a narrow terminal.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -115,9 +116,9 @@ def test_the_traffic_of_each_printer_is_a_row() -> None:
         frames_in=12436, frames_out=999, bytes_in=1_234_567, bytes_out=5, calls_under_way=2, errors=1,
         script_errors=2, merges=7, drops=3, refused=4, suspended=5000, reconnects=6,
     )  # fmt: skip
-    console.print(status._traffic({"main": busy, "led": traffic()}))
+    console.print(*status._traffic({"main": busy, "led": traffic()}))
     lines = [line.split() for line in console.export_text().splitlines() if line.strip()]
-    assert lines[0] == ["frames", "bytes", "callbacks"]
+    assert lines[0] == ["frames", "bytes", "open", "re-", "callbacks"]
     assert lines[1] == [
         "printer",
         "in/out",
@@ -127,12 +128,34 @@ def test_the_traffic_of_each_printer_is_a_row() -> None:
         "merges",
         "drops",
         "refused",
-        "relinks",
+        "links",
         "p50/99",
         "ms",
     ]
     assert lines[-2] == ["main", "12k/999", "1.2M/5", "2", "3", "7", "3", "5.0k", "6", "1/500"]
     assert lines[-1] == ["led", "0/0", "0/0", "0", "0", "0", "0", "0", "0", "1/500"]
+
+
+@pytest.mark.parametrize("width", [60, 72, 79, 80])
+def test_on_a_narrow_terminal_no_heading_and_no_number_is_cut(width: int) -> None:
+    most = traffic(**{name: 999_000 for name in Traffic.__struct_fields__ if name != "callback_latency"})
+    console = Console(record=True, width=width, file=io.StringIO(), highlight=False)
+    console.print(status._table([printer("main"), LED, AFC], width), *status._traffic({"main": most}, width))
+    text = console.export_text()
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    words = text.split()
+    for heading in [*HEADINGS, "calls", "errors", "merges", "drops", "refused", "links", "callbacks"]:
+        assert heading in words
+    assert words.count("999k/999k") == 2
+    assert words.count("999k") == 4  # the others are sums
+    assert "disconnected" in words
+
+
+def test_every_column_is_explained() -> None:
+    page = (Path(__file__).parents[2] / "docs/operation.md").read_text()
+    for heading in [*status._AMOUNTS, *status._TROUBLES]:
+        assert f"| `{heading.replace(chr(10), ' ').strip().replace('re- ', 're-')}` |" in page, heading
 
 
 @pytest.mark.parametrize(
