@@ -178,8 +178,7 @@ class Client:
 
     def failed(self, request: Request, error: RouterError) -> None:
         self._counters.errors += 1
-        text = f"{request.target}: {error}" if request.target and request.target not in str(error) else str(error)
-        self._reply(request, "error", messages.ErrorBody(text))
+        self._reply(request, "error", messages.ErrorBody(request.answer_to_client(error)))
 
     def _reply(self, request: Request, key: str, body: object) -> None:
         assert isinstance(request, ClientRequest)

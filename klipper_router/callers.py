@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import trio
 
 from klipper_router import gcode
-from klipper_router.errors import CallError, RouterError
+from klipper_router.errors import CallError, ParameterError, RouterError
 from klipper_router.messages import ObjectsSubscribeParams
 from klipper_router.printer import Printer
 from klipper_router.script_queue import Job
@@ -48,6 +48,12 @@ class Request:
         """The error as a line for a console: method, target and cause."""
         to_target = f" to {self.target}" if self.target else ""
         return f"{self.method}{to_target}: {error}"
+
+    def answer_to_client(self, error: RouterError) -> str:
+        """The error for one who knows what was called: with the target, where that is what the error is about."""
+        text = str(error)
+        told = not self.target or self.target in text or isinstance(error, ParameterError)
+        return text if told else f"{self.target}: {text}"
 
 
 class Caller(Protocol):
@@ -120,7 +126,7 @@ class PrinterCaller:
 
     def follow(self, target: Printer[Caller], request: Request, params: ObjectsSubscribeParams) -> None:
         if not params.gcode_callback:
-            raise CallError("missing parameter 'gcode_callback'")
+            raise ParameterError("missing parameter 'gcode_callback'")
         target.follow(self, params.gcode_callback, params.objects)
         request.gcode_callback = None  # it is for the status, there is no other answer
         request.answer(b"{}", list)

@@ -54,3 +54,7 @@ class KlipperError(RouterError):
 
 class CallError(RouterError):
     """The caller of a remote method is at fault, or cannot be served now; ``str()`` is the answer that it gets."""
+
+
+class ParameterError(CallError):
+    """What the caller wrote is at fault, whichever printer it was meant for."""

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
-from klipper_router.errors import CallError, ProtocolError
+from klipper_router.errors import ParameterError, ProtocolError
 from klipper_router.framing import FRAME_END
 
 T = TypeVar("T")
@@ -250,22 +250,22 @@ def encode(message: object) -> bytes:
 
 
 def decode_params(params: bytes, kind: type[T]) -> T:
-    """The parameters of a remote method; numbers may be given as text. Raises CallError naming the parameter."""
+    """The parameters of a remote method; numbers may be given as text. Raises ParameterError, which names it."""
     try:
         return msgspec.json.decode(params or b"{}", type=kind, strict=False)
     except msgspec.ValidationError as error:
-        raise CallError(_explained(str(error), kind)) from None
+        raise ParameterError(_explained(str(error), kind)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise CallError(f"unreadable parameters: {error}") from None
+        raise ParameterError(f"unreadable parameters: {error}") from None
 
 
 def check_response_template(template: dict[str, Any]) -> None:
-    """Raises CallError for one that cannot be kept."""
+    """Raises ParameterError for one that cannot be kept."""
     where = "parameter 'response_template'"
     if _is_deeper(template, MAX_RESPONSE_TEMPLATE_DEPTH):
-        raise CallError(f"{where}: nested deeper than {MAX_RESPONSE_TEMPLATE_DEPTH} levels")
+        raise ParameterError(f"{where}: nested deeper than {MAX_RESPONSE_TEMPLATE_DEPTH} levels")
     if (size_bytes := len(_encode(template))) > MAX_RESPONSE_TEMPLATE_BYTES:
-        raise CallError(f"{where}: {size_bytes} bytes, {MAX_RESPONSE_TEMPLATE_BYTES} are the most")
+        raise ParameterError(f"{where}: {size_bytes} bytes, {MAX_RESPONSE_TEMPLATE_BYTES} are the most")
 
 
 def _is_deeper(value: object, levels: int) -> bool:

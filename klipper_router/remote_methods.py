@@ -15,7 +15,7 @@ from msgspec import Raw
 
 from klipper_router import callers, gcode, messages, stats
 from klipper_router.callers import Parameters, Request
-from klipper_router.errors import CallError, ProtocolError, RouterError
+from klipper_router.errors import CallError, ParameterError, ProtocolError, RouterError
 from klipper_router.events import FrameHandler, GcodeHandler, Handler, WebhookHandler, parse_context
 from klipper_router.gateway.settings import INSTALL
 from klipper_router.link import Answer, OnAnswer
@@ -39,7 +39,7 @@ _MAP = msgspec.json.Decoder(dict[str, Raw])
 def gcode_script(router: Router, request: Request, params: messages.ScriptParams) -> None:
     """router/gcode/script: run G-code on another printer; answered when it is done, perhaps in an hour."""
     if not 0 <= params.wait <= MAX_WAIT_S:
-        raise CallError(f"parameter 'wait': {params.wait:g} is no number of seconds up to {MAX_WAIT_S}, a day")
+        raise ParameterError(f"parameter 'wait': {params.wait:g} is no number of seconds up to {MAX_WAIT_S}, a day")
     target = router.target(request, params.target)
 
     def done(error: RouterError | None) -> None:
@@ -60,21 +60,23 @@ def event_subscribe(router: Router, request: Request, params: messages.EventSubs
 def _handler(router: Router, request: Request, params: messages.EventSubscribeParams) -> Handler:
     if params.gcode is None:
         if request.caller.own_printer is not None:
-            raise CallError("missing parameter 'gcode'")
+            raise ParameterError("missing parameter 'gcode'")
         template = params.response_template or {"method": "router/event"}
         messages.check_response_template(template)
         return FrameHandler(template)
     name = params.callback_target or request.caller.own_printer
     if name is None:
-        raise CallError("missing parameter 'callback_target': this client has no printer that could run the gcode")
+        raise ParameterError("missing parameter 'callback_target': this client has no printer that could run the gcode")
     target = router.target(request, name).name
     if params.callback_type == "gcode":
         return GcodeHandler(target, Template(params.gcode))
     if params.callback_type == "webhook":
         if len(params.gcode) > messages.MAX_NAME_CHARACTERS:
-            raise CallError(f"parameter 'gcode': an endpoint has at most {messages.MAX_NAME_CHARACTERS} characters")
+            raise ParameterError(
+                f"parameter 'gcode': an endpoint has at most {messages.MAX_NAME_CHARACTERS} characters"
+            )
         return WebhookHandler(target, _callable_endpoint(params.gcode))
-    raise CallError(f"parameter 'callback_type': {params.callback_type!r} is neither 'gcode' nor 'webhook'")
+    raise ParameterError(f"parameter 'callback_type': {params.callback_type!r} is neither 'gcode' nor 'webhook'")
 
 
 def event_trigger(router: Router, request: Request, params: messages.EventTriggerParams) -> None:
@@ -125,11 +127,11 @@ def report_stats(router: Router, request: Request, params: messages.StatsParams)
     """router/stats: what is counted since the start, and what is true now. A macro gets its printers' numbers."""
     if params.format == "prometheus":
         if request.caller.own_printer is not None:
-            raise CallError("parameter 'format': a macro can make nothing of 'prometheus'")
+            raise ParameterError("parameter 'format': a macro can make nothing of 'prometheus'")
         request.answer(msgspec.json.encode(_prometheus_text(router)), list)
         return
     if params.format != "json":
-        raise CallError(f"parameter 'format': {params.format!r} is neither 'json' nor 'prometheus'")
+        raise ParameterError(f"parameter 'format': {params.format!r} is neither 'json' nor 'prometheus'")
     report = stats.report(router)
 
     def parameters() -> Parameters:
@@ -167,7 +169,7 @@ def objects_subscribe(router: Router, request: Request, params: messages.Objects
     """router/objects/subscribe: status of the target, now (as soon as it is ready) and at every change."""
     target = router.target(request, params.target)
     if not params.objects:
-        raise CallError("parameter 'objects' names no object; router/objects/unsubscribe ends a subscription")
+        raise ParameterError("parameter 'objects' names no object; router/objects/unsubscribe ends a subscription")
     request.caller.follow(target, request, params)
 
 
@@ -187,7 +189,7 @@ def call(router: Router, request: Request, params: messages.CallParams) -> None:
     """router/call: any Klippy endpoint of the target, but for those that belong to a connection."""
     target = router.target(request, params.target)
     if (params.method is None) == (params.endpoint is None):
-        raise CallError("exactly one of the parameters 'method' and (for macros) 'endpoint' must be given")
+        raise ParameterError("exactly one of the parameters 'method' and (for macros) 'endpoint' must be given")
     endpoint = _callable_endpoint(params.method or params.endpoint or "")
     router.call_endpoint(request.caller, target, endpoint, params.params, _pass_on(request, _map_parameters))
 

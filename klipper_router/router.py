@@ -18,7 +18,7 @@ from klipper_router import __version__, gcode, messages
 from klipper_router.callers import Caller, PrinterCaller, Request
 from klipper_router.config import Config, KlippySection
 from klipper_router.counters import ClientCounters, EventCounters
-from klipper_router.errors import CallError, RouterError
+from klipper_router.errors import CallError, ParameterError, RouterError
 from klipper_router.events import EventRegistry, FrameHandler, GcodeHandler, Handler, WebhookHandler, context_texts
 from klipper_router.gate import Gate, Suspended
 from klipper_router.link import Answer, Dial, OnAnswer
@@ -167,7 +167,7 @@ class Router:
         """The printer that a call names, or the default one. Raises CallError when there is none."""
         name = name or self.config.router.default_instance
         if not name:
-            raise CallError("missing parameter 'target' (the router has no default_instance)")
+            raise ParameterError("missing parameter 'target' (the router has no default_instance)")
         request.target = name
         if name not in self.printers:
             raise CallError(f"no printer of that name, the router has {', '.join(self.printers)}")
@@ -209,7 +209,7 @@ class Router:
             target.call(endpoint, params, on_answer)
             return
         if not isinstance(text := params.get("script"), str):
-            raise CallError("gcode/script: missing parameter 'script', a text")
+            raise ParameterError("gcode/script: missing parameter 'script', a text")
         # The one way for scripts, so that they stay in order.
         self.run_gcode(by, target, gcode.Script.of(text), lambda error: on_answer(b"{}" if error is None else error))
 
@@ -354,7 +354,7 @@ def _peek(request: Request, params: bytes) -> str:
     for key in ("error_callback", "gcode_callback"):
         if isinstance(text := given.get(key), str) and len(text) <= messages.MAX_NAME_CHARACTERS:
             if not gcode.is_macro_name(text):
-                raise CallError(f"parameter '{key}': {text!r} is not the name of a macro that Klipper can call")
+                raise ParameterError(f"parameter '{key}': {text!r} is not the name of a macro that Klipper can call")
             setattr(request, key, text)
     event = given.get("event")
     return event[: messages.MAX_NAME_CHARACTERS] if isinstance(event, str) else request.target

@@ -283,6 +283,21 @@ async def test_a_batch_is_answered_together_and_notifications_not_at_all() -> No
             assert (await http(made.origin, "POST", "/router/jsonrpc", bad)).json["error"]["code"] == -32600
 
 
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"target": "main", "scrpt": "M117"}, "unknown parameter 'scrpt', did you mean 'script'?"),
+        ({"target": "main", "script": "M117", "wait": -1}, "parameter 'wait': -1 is no number of seconds up to 86400"),
+        ({"target": "gone", "script": "M117"}, "gone: no printer of that name, the router has main"),
+    ],
+)
+async def test_an_error_names_the_printer_only_where_it_is_about_it(params: dict[str, object], message: str) -> None:
+    async with rig(MAIN) as made:
+        call = {"jsonrpc": "2.0", "id": 1, "method": "router/gcode/script", "params": params}
+        answer = await http(made.origin, "POST", "/router/jsonrpc", call)
+        assert answer.json["error"]["message"].startswith(message)
+
+
 async def test_an_emergency_stop_need_not_be_named_as_with_the_printers_own_page() -> None:
     async with rig(f"{MAIN}allow_endpoints: info\n", {"main": KLIPPY}) as made:
         target = {"target": "main"}

@@ -15,7 +15,7 @@ import trio
 from msgspec import Raw
 
 from klipper_router.callers import Caller, Parameters, Request
-from klipper_router.errors import CallError, RouterError
+from klipper_router.errors import ParameterError, RouterError
 from klipper_router.messages import ObjectsSubscribeParams
 from klipper_router.printer import Printer
 from klipper_router.router import Router
@@ -205,8 +205,7 @@ class RpcCaller:
         self._done(request, Raw(result))
 
     def failed(self, request: Request, error: RouterError) -> None:
-        text = f"{request.target}: {error}" if request.target and request.target not in str(error) else str(error)
-        self._done(request, RpcError(SERVER_ERROR, text))
+        self._done(request, RpcError(SERVER_ERROR, request.answer_to_client(error)))
 
     def _done(self, request: Request, outcome: Raw | RpcError) -> None:
         assert isinstance(request, _Call)
@@ -219,7 +218,7 @@ class RpcCaller:
     def follow(self, target: Printer[Caller], request: Request, params: ObjectsSubscribeParams) -> None:
         """The answer holds what is known now; the rest of the first status and every change come as notifications."""
         if params.response_template is not None:
-            raise CallError("parameter 'response_template': JSON-RPC has its own form of a notification")
+            raise ParameterError("parameter 'response_template': JSON-RPC has its own form of a notification")
         self._following = True
         try:
             subscription = target.follow(self, STATUS_METHOD, params.objects)
