@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shlex
+import shutil
+import sys
 from pathlib import Path
 
 from klipper_router import shipped
@@ -24,11 +27,11 @@ That was real: real macros, real sockets, a real router; only the printers were 
 
 What to try next:
   see the macros                 {folder}  (led.cfg is the whole status light)
-  see every line and route       klipper-router test --consoles -v {folder}
-  on a real Klipper              klipper-router test --klipper ~/klipper {folder}
-  with your own printers         write router.cfg (klipper-router --help shows one), add
+  see every line and route       {program} test --consoles -v {folder}
+  on a real Klipper              {program} test --klipper ~/klipper {folder}
+  with your own printers         write router.cfg ({program} --help shows one), add
                                  [include {includes}/router_api.cfg]
-                                 to each printer, then klipper-router -c router.cfg
+                                 to each printer, then {program} -c router.cfg
 """
 
 
@@ -40,14 +43,23 @@ def main(*, verbose: bool, speed: float = 1.0) -> int:
     if not results:
         return command.INTERRUPTED
     if results[0].passed:
-        print("\n" + OUTRO.format(folder=_short(folder), includes=shipped.folder("includes").resolve()))
+        includes = shipped.folder("includes").resolve()
+        print("\n" + OUTRO.format(program=_program(), folder=_short(folder), includes=includes))
     return 0 if results[0].passed else 1
+
+
+def _program() -> str:
+    """This program as the reader would type it: demo.sh installs it where no shell looks for it."""
+    script = Path(sys.executable).with_name("klipper-router")
+    if not script.exists():
+        return f"{_short(Path(sys.executable))} -m klipper_router"
+    return script.name if shutil.which(script.name) == str(script) else _short(script)
 
 
 def _short(path: Path) -> str:
     """As the reader would type it from where they are."""
     here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+    return shlex.quote(str(path.relative_to(here)) if path.is_relative_to(here) else str(path))
 
 
 class _Timeline(Quiet):

@@ -4,4 +4,6 @@ set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 
 make_environment .venv-demo "$(cat pyproject.toml | cksum) $("$python" --version)" --editable .
-exec .venv-demo/bin/klipper-router demo "$@"
+here=$PWD
+cd "$OLDPWD"  # the demo names paths as they are from where it was started
+exec "$here/.venv-demo/bin/klipper-router" demo "$@"

@@ -239,6 +239,27 @@ def test_the_demo_tells_its_timeline(capsys: pytest.CaptureFixture[str]) -> None
     assert "What to try next" in out
 
 
+@pytest.mark.parametrize(
+    ("python", "path", "expected"),
+    [
+        ("{here}/.venv-demo/bin/python", "/usr/bin", ".venv-demo/bin/klipper-router"),
+        ("{here}/.venv-demo/bin/python", "{here}/.venv-demo/bin", "klipper-router"),
+        ("{here}/a b/python", "/usr/bin", "'a b/python' -m klipper_router"),
+    ],
+)
+def test_the_demo_names_itself_as_the_reader_can_type_it(
+    python: str, path: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / ".venv-demo/bin/klipper-router"
+    script.parent.mkdir(parents=True)
+    script.touch(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", python.format(here=tmp_path))
+    monkeypatch.setenv("PATH", path.format(here=tmp_path))
+    assert demo._program() == expected
+    assert demo.OUTRO.replace("{program}", "").count("klipper-router") == 0
+
+
 def test_a_reader_that_goes_away_is_no_crash(own_temp: Path) -> None:
     command = f"{sys.executable} -m klipper_router demo -v | head -n 9; echo code ${{PIPESTATUS[0]}}"
     environment = os.environ | {"TMPDIR": str(own_temp)}
