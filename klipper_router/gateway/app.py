@@ -170,6 +170,8 @@ async def serve(
     async with trio.open_nursery() as nursery:
         for each in ready.forwards:
             nursery.start_soon(forward.serve, each)
+        for name, section_of in router.config.forward.items():
+            log.info("the gateway forwards %s to %s", forward_address(name, section_of), section_of.to)
         if ready.access is None:
             task_status.started(None)
         else:
@@ -232,7 +234,9 @@ async def _serve_http(
             router.on_change.append(own_origins.change)
             at_end.callback(router.on_change.remove, own_origins.change)
             scheme = "https" if own_tls else "http"
-            log.info("the gateway serves on %s", ", ".join(f"{scheme}://{address}" for address in section.listen))
+            places = [f"{scheme}://{address}" for address in section.listen]
+            places += [f"{scheme}://{origin.address} ({origin.printer})" for origin, _ in ready.origins]
+            log.info("the gateway serves on %s", ", ".join(places))
             task_status.started(gateway)
             # What is here now stays: the collector need not look at it again and again (an eighth of a small request).
             gc.collect()

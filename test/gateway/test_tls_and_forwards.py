@@ -12,7 +12,7 @@ import trio
 
 from klipper_router.cli import main
 from klipper_router.errors import ConfigError
-from test.gateway.rig import WITHIN_S, Echo, Toy, Wire, fields_of, running
+from test.gateway.rig import WITHIN_S, Echo, Toy, Wire, fields_of, free_port, running
 
 FORWARD = """
 [forward {listen}]
@@ -144,6 +144,27 @@ async def test_what_cannot_be_had_is_told_before_anything_starts(text: str, expe
     with pytest.raises(ConfigError, match=expected):
         async with running(tmp_path, text.replace("{tmp}", str(tmp_path)) + "[klippy main]"):
             pass
+
+
+async def test_the_log_names_every_address_that_is_listened_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own, forwarded = free_port(), free_port()
+    text = f"""
+        [gateway]
+        listen: 127.0.0.1:0, 127.0.0.2:0
+        [klippy main]
+        moonraker: none
+        origin: 127.0.0.1:{own}
+        [forward {forwarded}]
+        to: 127.0.0.1:1
+        """
+    with caplog.at_level("INFO", "klipper_router.gateway"):
+        async with running(tmp_path, text):
+            pass
+    assert f"the gateway forwards 127.0.0.1:{forwarded} to 127.0.0.1:1" in caplog.messages
+    listening = f"http://127.0.0.1:0, http://127.0.0.2:0, http://127.0.0.1:{own} (main)"
+    assert f"the gateway serves on {listening}" in caplog.messages
 
 
 def pieces(certificate: Path) -> tuple[Path, Path]:
