@@ -152,8 +152,9 @@ class Gate:
             await trio.sleep(suspended_s)
         del self._suspensions[route]
         refused = self.guard.resume(route)
-        log.warning("%s: %s is served again; %d calls were not", route.printer, _what(route), refused)
-        self._tell(route, f"{_what(route)} from {route.printer} is served again; {refused} calls were not")
+        missed = "1 call was not" if refused == 1 else f"{refused} calls were not"
+        log.warning("%s: %s is served again; %s", route.printer, _what(route), missed)
+        self._tell(route, f"{_what(route)} from {route.printer} is served again; {missed}")
 
     def _tell(self, route: Route, text: str) -> None:
         for printer in self._involved(route):

@@ -58,7 +58,8 @@ def main(argv: list[str]) -> int:
     except* OSError as group:
         problems += _leaves(group)
     for problem in problems:
-        print(f"klipper-router virtual: {problem}", file=sys.stderr)
+        what = f"{problem.filename}: {problem.strerror}" if problem.filename else problem
+        print(f"klipper-router virtual: {what}", file=sys.stderr)
     return 1 if problems else 0
 
 

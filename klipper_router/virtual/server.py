@@ -147,9 +147,9 @@ class Server:
             sock.setblocking(False)
             sock.bind(str(self._path))
             sock.listen(BACKLOG)
-        except BaseException:
+        except OSError as error:
             sock.close()
-            raise
+            raise OSError(error.errno, error.strerror or str(error), str(self._path)) from None  # bind names no file
         self._sock = sock
         self.printer.reactor.nursery.start_soon(self._accept, sock)
 

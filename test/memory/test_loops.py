@@ -95,7 +95,7 @@ async def test_a_handler_that_triggers_its_own_event_is_suspended(nursery: trio.
     main.call_remote("router/event/trigger", event="x")
     await trio.sleep(60)
     told = "!! router: router/event/trigger x from led looks like a loop, not served for 10 s"
-    again_told = "!! router: router/event/trigger x from led is served again; 1 calls were not"
+    again_told = "!! router: router/event/trigger x from led is served again; 1 call was not"
     assert led.console == mmu.console == [told, again_told]
     assert main.console == []
     assert len(led.runs_of("AGAIN")) < (LOOP_LASTS_S + 1) / FAST_S

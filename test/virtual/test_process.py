@@ -61,8 +61,9 @@ def test_an_address_that_cannot_be_taken_is_one_line_and_exit_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "printer.cfg").write_text(BASE)
-    assert command.main([str(tmp_path / "printer.cfg"), "-a", str(tmp_path / "none" / "s"), "-l", str(tmp_path / "l")])
-    assert "No such file or directory" in capsys.readouterr().err
+    sock = tmp_path / "none" / "s"
+    assert command.main([str(tmp_path / "printer.cfg"), "-a", str(sock), "-l", str(tmp_path / "l")]) == 1
+    assert capsys.readouterr().err == f"klipper-router virtual: {sock}: No such file or directory\n"
 
 
 async def test_the_serial_console_acknowledges_every_line() -> None:
