@@ -76,8 +76,7 @@ def source(path: Path) -> Source:
 def _check_packages(config: Config) -> None:
     """Raises ConfigError if the configuration wants what is not installed."""
     title = "gateway" if config.gateway else next((f"forward {name}" for name in config.forward), None)
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if title and missing:
+    if title and (missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]):
         raise config.error(title, "", f"needs further packages ({', '.join(missing)}): {INSTALL}")
 
 
