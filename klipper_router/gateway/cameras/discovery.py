@@ -57,6 +57,7 @@ class Found(NamedTuple):
         if not urls:
             return None
         snapshot = {"snapshot_url": str(snapshot_urls[0])} if snapshot_urls else {}
+        # Moonraker keeps any text; what is none of these is found out by the address.
         service = {"service": self.service} if self.service in SERVICES else {}
         return {"url": str(urls[0]), **snapshot, **service}
 
