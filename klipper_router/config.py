@@ -18,7 +18,7 @@ import msgspec
 from klipper_router import config_text
 from klipper_router.config_text import Section, Sections, Setting
 from klipper_router.errors import ConfigError, nearest
-from klipper_router.gateway import settings
+from klipper_router.gateway import problems, settings, values
 from klipper_router.gateway.settings import CameraSection, ForwardSection, GatewaySection, KlippyOptions
 from klipper_router.gcode import parameter_name
 
@@ -127,7 +127,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     def notes(self) -> list[str]:
         """What is no mistake, but may not be what was meant; with file and line."""
-        found = settings.notes(self.gateway, dict(self.klippy))
+        found = problems.notes(self.gateway, dict(self.klippy))
         return [self.told(note.section, note.key, note.message) for note in found]
 
     def told(self, title: str, key: str, message: str) -> str:
@@ -266,7 +266,7 @@ class _Check:
 
     def gateway(self, gateway: Any, named: dict[str, dict[str, Any]]) -> None:
         """What the gateway's sections have wrong together, each right by itself."""
-        for problem in settings.problems(gateway, named["klippy"], named["camera"], named["forward"]):
+        for problem in problems.problems(gateway, named["klippy"], named["camera"], named["forward"]):
             section = self._sections[problem.section]
             place = section.settings.get(problem.key, section)
             self._problem(f"[{problem.section}]: {problem.message}", place, problem.key)
@@ -312,7 +312,7 @@ class _Check:
                 raise _BadValue(f"this is none of {', '.join(choices)}{hint}")
             if kind is int and not (isinstance(given, str) and re.fullmatch(r"0*[1-9][0-9]{0,8}", given)):
                 raise _BadValue("write a whole number, 1 or more")
-            value = msgspec.convert(given, kind, strict=False, dec_hook=settings.decode)
+            value = msgspec.convert(given, kind, strict=False, dec_hook=values.decode)
             if key not in _PATH_OPTIONS:
                 return value
             return _sock(value, setting) if key == "sock" else _expanded(value, setting)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from klipper_router.gateway.http import HttpError, Peer
 from klipper_router.gateway.keys import Keys
-from klipper_router.gateway.settings import Networks, Origins
+from klipper_router.gateway.values import Networks, Origins
 
 log = logging.getLogger("klipper_router.gateway.access")
 

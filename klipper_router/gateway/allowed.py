@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from klipper_router.gateway.cameras.frames import frame, frame_at, masked
-from klipper_router.gateway.settings import MOONRAKER_PATHS
+from klipper_router.gateway.values import MOONRAKER_PATHS
 
 CLOSED_METHOD = "closed.by_klipper_router"
 MAX_MESSAGE_BYTES = 1024 * 1024

@@ -34,8 +34,9 @@ from klipper_router.gateway.page import extras
 from klipper_router.gateway.page.inventory import Inventory
 from klipper_router.gateway.page.site import Page
 from klipper_router.gateway.pool import MAX_IDLE
+from klipper_router.gateway.problems import forward_address
 from klipper_router.gateway.server import Listener, Server, bound
-from klipper_router.gateway.settings import GatewaySection, forward_address
+from klipper_router.gateway.settings import GatewaySection
 from klipper_router.gateway.ui import patches, release
 from klipper_router.gateway.ui.site import UserInterfaces
 from klipper_router.gateway.watch import Watch

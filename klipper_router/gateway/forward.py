@@ -15,8 +15,8 @@ from typing import NamedTuple
 import trio
 
 from klipper_router.gateway import transport
-from klipper_router.gateway.settings import Destination
 from klipper_router.gateway.transport import RECEIVE_BYTES, Transport
+from klipper_router.gateway.values import Destination
 
 log = logging.getLogger("klipper_router.gateway.forward")
 

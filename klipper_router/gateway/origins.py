@@ -18,7 +18,7 @@ from klipper_router.errors import ConfigError
 from klipper_router.gateway import transport
 from klipper_router.gateway.access import canonical_ip
 from klipper_router.gateway.server import Listener, Server, listening
-from klipper_router.gateway.settings import Address
+from klipper_router.gateway.values import Address
 
 
 class Origin(NamedTuple):

@@ -21,8 +21,8 @@ from klipper_router.gateway.heads import RequestHead, ResponseHead
 from klipper_router.gateway.http import FrameFilter, HttpError, Rewriter, Rewriters
 from klipper_router.gateway.pool import Pool
 from klipper_router.gateway.routes import Route
-from klipper_router.gateway.settings import MoonrakerPaths, Upstream
 from klipper_router.gateway.transport import RECEIVE_BYTES, Transport
+from klipper_router.gateway.values import MoonrakerPaths, Upstream
 
 log = logging.getLogger("klipper_router.gateway")
 

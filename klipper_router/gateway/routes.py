@@ -20,7 +20,7 @@ import functools
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from klipper_router.gateway.settings import MOONRAKER_PATHS
+from klipper_router.gateway.values import MOONRAKER_PATHS
 
 UIS = (b"mainsail", b"fluidd")
 _MOONRAKER = frozenset(name.encode() for name in MOONRAKER_PATHS)

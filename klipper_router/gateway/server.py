@@ -27,7 +27,7 @@ from klipper_router.gateway.access_log import log_request
 from klipper_router.gateway.connection import ClientGone, Connection
 from klipper_router.gateway.heads import METHODS, BadHead, RequestHead
 from klipper_router.gateway.http import HttpError, error_response
-from klipper_router.gateway.settings import Address
+from klipper_router.gateway.values import Address
 
 log = logging.getLogger("klipper_router.gateway")
 

@@ -15,7 +15,7 @@ from klipper_router.gateway import header_rules, heads
 from klipper_router.gateway.access import UNKNOWN_IP, Access, Client
 from klipper_router.gateway.heads import BadHead, RequestHead
 from klipper_router.gateway.http import HttpError
-from klipper_router.gateway.settings import Networks
+from klipper_router.gateway.values import Networks
 
 WORDS = (
     b"X-Forwarded-For: ",

@@ -15,7 +15,8 @@ import trio
 
 from klipper_router.gateway.cameras.registry import PrinterCameras
 from klipper_router.gateway.cameras.webcams import MARKER, Webcams
-from klipper_router.gateway.settings import CameraSection, Upstream
+from klipper_router.gateway.settings import CameraSection
+from klipper_router.gateway.values import Upstream
 
 WORDS = (
     b'{"result":{"webcams":[{"name":"a","service":"mjpegstreamer","stream_url":"/webcam/?action=stream"}]}}\x03',

@@ -28,7 +28,7 @@ from klipper_router.gateway.page import extras
 from klipper_router.gateway.page.inventory import Inventory, Options
 from klipper_router.gateway.page.site import Page
 from klipper_router.gateway.server import Listener, Server, bound
-from klipper_router.gateway.settings import Address
+from klipper_router.gateway.values import Address
 from klipper_router.link import dial_unix
 from klipper_router.remote_methods import METHODS
 from klipper_router.router import Router

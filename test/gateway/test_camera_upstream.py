@@ -16,7 +16,8 @@ from klipper_router.gateway.cameras.registry import PrinterCameras, moonraker_we
 from klipper_router.gateway.cameras.site import CameraSite
 from klipper_router.gateway.cameras.webcams import MAX_WEBCAMS
 from klipper_router.gateway.http import HttpError, HttpRequest
-from klipper_router.gateway.settings import CameraSection, KlippyOptions, Upstream
+from klipper_router.gateway.settings import CameraSection, KlippyOptions
+from klipper_router.gateway.values import Upstream
 from test.gateway.rig import Behave, Toy, Wire
 from test.gateway.test_camera_passing import reset
 from test.gateway.test_cameras import webcam

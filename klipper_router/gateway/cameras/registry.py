@@ -17,7 +17,8 @@ from klipper_router.gateway.cameras import upstream, webcams
 from klipper_router.gateway.cameras.address import CameraUrl, candidates
 from klipper_router.gateway.cameras.camera import Camera, CameraSpec, implied_snapshots
 from klipper_router.gateway.cameras.errors import CameraError
-from klipper_router.gateway.settings import CameraSection, Upstream
+from klipper_router.gateway.settings import CameraSection
+from klipper_router.gateway.values import Upstream
 
 log = logging.getLogger("klipper_router.gateway.cameras")
 

@@ -23,7 +23,7 @@ from klipper_router.gateway.page.models import (
     Printers,
     PrinterState,
 )
-from klipper_router.gateway.settings import UNSAFE_IN_PATHS
+from klipper_router.gateway.values import UNSAFE_IN_PATHS
 
 if TYPE_CHECKING:
     from klipper_router.gateway.page.site import Page

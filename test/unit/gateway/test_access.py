@@ -10,7 +10,7 @@ from klipper_router.errors import ConfigError
 from klipper_router.gateway.access import UNKNOWN_IP, Access, canonical_ip
 from klipper_router.gateway.http import HttpError, Peer
 from klipper_router.gateway.keys import load_api_key
-from klipper_router.gateway.settings import Networks, Origins
+from klipper_router.gateway.values import Networks, Origins
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from klipper_router.gateway.allowed import CLOSED_METHOD, MAX_MESSAGE_BYTES, AllowedFrames, AllowedMethods
-from klipper_router.gateway.settings import MOONRAKER_PATHS
+from klipper_router.gateway.values import MOONRAKER_PATHS
 from test.unit.gateway.frames_by_hand import frame_of, messages_of
 
 KEY = b"\x01\x02\x03\x04"

@@ -10,7 +10,7 @@ import pytest
 
 from klipper_router.gateway import heads, routes
 from klipper_router.gateway.access import Access, canonical_ip
-from klipper_router.gateway.settings import Networks
+from klipper_router.gateway.values import Networks
 
 LONG = 60_000
 TIMES = 80

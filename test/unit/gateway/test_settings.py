@@ -11,18 +11,14 @@ import pytest
 
 from klipper_router import config
 from klipper_router.errors import ConfigError
-from klipper_router.gateway.settings import (
+from klipper_router.gateway.settings import CameraSection, ForwardSection, GatewaySection, KlippyOptions, Service
+from klipper_router.gateway.values import (
     Address,
     Addresses,
-    CameraSection,
     Destination,
-    ForwardSection,
-    GatewaySection,
     HostNames,
-    KlippyOptions,
     Moonraker,
     Networks,
-    Service,
     Upstream,
     decode,
 )
