@@ -132,7 +132,11 @@ class WebSocket:
 
     async def _post(self, event: events.Event) -> None:
         async with self._sending:
-            await self.stream.send_all(self._protocol.send(event))
+            try:
+                data = self._protocol.send(event)
+            except wsproto.utilities.LocalProtocolError:  # the other side is closing
+                raise EOFError from None
+            await self.stream.send_all(data)
 
     async def _more(self) -> None:
         data = await self.stream.receive_some(RECEIVE_BYTES)
