@@ -14,6 +14,7 @@ import h11
 import trio
 import wsproto
 from wsproto import events
+from wsproto.connection import ConnectionState
 
 RECEIVE_BYTES = 64 * 1024
 JSON = ("Content-Type", "application/json")
@@ -108,7 +109,7 @@ class WebSocket:
             protocol = wsproto.WSConnection(wsproto.ConnectionType.CLIENT)
             made = cls(stream, protocol)
             await made._post(events.Request(host="127.0.0.1", target=target))
-            while protocol.state is wsproto.connection.ConnectionState.CONNECTING:
+            while protocol.state is ConnectionState.CONNECTING:
                 await made._more()
             yield made
 
@@ -132,11 +133,9 @@ class WebSocket:
 
     async def _post(self, event: events.Event) -> None:
         async with self._sending:
-            try:
-                data = self._protocol.send(event)
-            except wsproto.utilities.LocalProtocolError:  # the other side is closing
-                raise EOFError from None
-            await self.stream.send_all(data)
+            if self._protocol.state not in (ConnectionState.CONNECTING, ConnectionState.OPEN):
+                raise EOFError("it is closing")
+            await self.stream.send_all(self._protocol.send(event))
 
     async def _more(self) -> None:
         data = await self.stream.receive_some(RECEIVE_BYTES)
