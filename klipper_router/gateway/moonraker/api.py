@@ -134,7 +134,10 @@ class PrinterApi:
 
         if self._nursery is None:
             raise ApiError(503, "the gateway is starting")
-        self._nursery.start_soon(task)
+        try:
+            self._nursery.start_soon(task)
+        except RuntimeError:  # it has just ended, and whoever asks is about to be told so
+            raise ApiError(503, "this printer is not served here any more") from None
         return reply
 
     # -- clients -------------------------------------------------------------------------------------------------
