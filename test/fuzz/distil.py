@@ -18,8 +18,6 @@ from typing import Any
 
 import trio
 
-from test.fuzz.rig import finish
-
 CORPUS = Path(__file__).parent / "corpus"
 # Of one target: some dozens of short inputs, quick to replay and small to clone.
 MAX_BYTES = 20_000
@@ -47,15 +45,16 @@ def jumps_of(one_input: Callable[[bytes], Any], data: bytes) -> set[Jump]:
 
     sys.settrace(trace)
     try:
-        outcome = one_input(data)
-        if inspect.iscoroutine(outcome):
-            finish(outcome)
+        if inspect.iscoroutinefunction(one_input):
+            trio.run(one_input, data)
+        else:
+            one_input(data)
     finally:
         sys.settrace(None)
     return jumps
 
 
-async def distil(target: str, folders: list[Path]) -> None:
+def distil(target: str, folders: list[Path]) -> None:
     one_input = importlib.import_module(f"test.fuzz.{target}").one_input
     kept = CORPUS / target
     found = {file.read_bytes() for folder in (kept, *folders) for file in folder.iterdir()}
@@ -79,4 +78,4 @@ async def distil(target: str, folders: list[Path]) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(distil, sys.argv[1], [Path(folder) for folder in sys.argv[2:]])
+    distil(sys.argv[1], [Path(folder) for folder in sys.argv[2:]])
