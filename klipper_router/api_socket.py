@@ -167,6 +167,8 @@ class Client:
             self._drop_unread()
 
     def _drop_unread(self) -> None:
+        if self._scope.cancel_called:
+            return  # dropped already; answers that are still to come find that out, too
         self._counters.dropped += 1
         log.warning("%s: dropped, it does not read (%d bytes wait)", self.name, self._outbox.size_bytes)
         self._scope.cancel()

@@ -200,10 +200,14 @@ async def test_a_client_that_does_not_read_is_dropped_and_others_are_served(nurs
     client, other = bench.client(reads=False), bench.client()
     call = {"id": 1, "method": "router/call", "params": {"target": "main", "method": "x"}}
     await client.send(*[call] * 7)
+    main.hold("x")
     await client.send(*[call] * 5)  # it is still there: this raises nothing
+    main.release("x")
+    await settle()
     with pytest.raises(trio.BrokenResourceError):
         await client.stream.send_all(b"x")
     assert await works(other)
+    assert (await other.request("router/stats"))["clients"]["dropped"] == 1
 
 
 async def test_a_client_that_leaves_a_little_unread_for_long_is_dropped(nursery: trio.Nursery) -> None:
