@@ -87,7 +87,7 @@ def problems(
     for name, forward in forwards.items():
         title = f"forward {name}"
         try:
-            yield from _taken(taken, [listen_address(f"{bracketed(forward.listen)}:{name}")], title, "listen")
+            yield from _taken(taken, [forward_address(name, forward)], title, "listen")
         except ValueError:
             yield Problem(
                 title, "", f"the name of a forward is the port to listen on, such as [forward 9443], not {name}"

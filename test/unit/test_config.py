@@ -125,6 +125,11 @@ def test_tilde_alone_is_home_in_yaml_too(files: Files, monkeypatch: pytest.Monke
     assert files.load("klippy: {main: {sock: ~}}", name="r.yaml").klippy["main"].sock == "/home/pi"
 
 
+def test_a_list_within_a_list_is_no_value_in_yaml(files: Files) -> None:
+    with pytest.raises(ConfigError, match=r"r\.yaml:3: a text is wanted here, not a list or a mapping"):
+        files.load("klippy:\n  main:\n    gcode_from: [led, [mmu]]\n    sock: /tmp/m", name="r.yaml")
+
+
 def test_a_name_of_two_words_is_one_key_in_yaml(files: Files) -> None:
     text = "gateway: {}\nklippy: {main: {sock: /tmp/m}}\ncamera: {NAME: {url: 'http://x'}}"
     assert list(files.load(text.replace("NAME", "'main nozzle'"), name="r.yaml").camera) == ["main nozzle"]
