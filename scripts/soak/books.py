@@ -55,7 +55,7 @@ class Books:
                 # the break, so that times cannot tell; the order of its lines can.
                 self.statuses.subscribed(printer, neighbour)
             case "SAID":
-                self.statuses.said(printer, int(rest))
+                self.statuses.said(printer, int(rest), at)
             case "FLOODED":
                 first, count = map(int, rest.split(" "))
                 for each in range(first, first + count):

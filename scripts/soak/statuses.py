@@ -33,6 +33,7 @@ class Statuses:
     def __post_init__(self) -> None:
         self._texts: dict[int, tuple[str, str]] = {}  # number -> (printer, text)
         self._said: dict[str, list[int]] = defaultdict(list)
+        self._said_at: dict[int, float] = {}
         self._told: dict[tuple[str, str], list[_Told]] = defaultdict(list)
         self._subscribed: set[tuple[str, str]] = set()
 
@@ -42,9 +43,10 @@ class Statuses:
         """``text`` is about to be set on a printer."""
         self._texts[number] = (printer, text)
 
-    def said(self, printer: str, number: int) -> None:
+    def said(self, printer: str, number: int, at: float) -> None:
         """The printer has set the text."""
         self._said[printer].append(number)
+        self._said_at[number] = at
 
     def expected(self, follower: str, target: str) -> None:
         """The follower must be told the newest value at the end, even if it is told nothing before."""
@@ -99,6 +101,7 @@ class Statuses:
                         before is not None
                         and before.text != NOTHING
                         and not self._broke(follower, target, before, entry)
+                        and not self._began_anew(target, before, entry)
                     )
                 else:
                     bad = number < newest
@@ -130,6 +133,12 @@ class Statuses:
 
     def _broke(self, follower: str, target: str, before: _Told, entry: _Told) -> bool:
         return any(self.breaks.overlap(printer, before.at, entry.at) for printer in (follower, target))
+
+    def _began_anew(self, target: str, before: _Told, entry: _Told) -> bool:
+        """Whether the target may have lost the text since it set it: a slow follower is told of it later than that."""
+        number = _number(before.text)
+        since = before.at if number is None else self._said_at.get(number, before.at)
+        return self.breaks.overlap(target, since, entry.at)
 
     def _complain(self, what: str, follower: str, target: str, entry: _Told) -> None:
         self.complaints.append(f"status {what}: {follower} of {target}: {entry}")

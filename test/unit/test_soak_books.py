@@ -454,6 +454,20 @@ def test_no_value_after_one_is_right_only_when_the_target_started_anew() -> None
     assert wrong(books) == {}
 
 
+@pytest.mark.parametrize(("began_anew_at", "balance"), [(8.0, {}), (0.5, {"status out of order": 1})])
+def test_a_slow_follower_is_told_of_the_last_value_after_the_target_started_anew(
+    began_anew_at: float, balance: dict[str, int]
+) -> None:
+    books = Books()
+    text = say(books, 1)  # at 1.0
+    books.breaks.begins("target", began_anew_at)
+    books.breaks.ends("target", began_anew_at + 0.1)
+    tell(books, text, at=10.0)
+    tell(books, "None", at=11.0)
+    tell(books, text, at=11.0)
+    assert wrong(books) == balance
+
+
 def test_a_follower_that_was_not_told_the_newest_value_is_wrong() -> None:
     books = Books()
     old, new = say(books, 1), say(books, 2)
