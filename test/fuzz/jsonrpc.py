@@ -159,7 +159,10 @@ def check_routers(data: bytes) -> None:
         request.answer(params, list)
     (answer,) = answers
     assert caller._under_way == 0
-    calls = page_calls(data)
+    try:
+        calls = page_calls(data)
+    except Twice:
+        return  # of two equal keys one may be wrong; what becomes of such a request is not said
     sent = [each for each in calls if each["method"] in (*router.methods, "own")]
     assert [*map(read, sorted(router.served + own))] == [*map(read, sorted(each["params"] for each in sent))]
     if answer is None:
@@ -188,6 +191,7 @@ def page_calls(data: bytes) -> list[dict[str, Any]]:
     for part in parts:
         try:
             part.decode()
+            json.loads(part, object_pairs_hook=once)
             raw = msgspec.json.decode(part, type=dict[str, Raw])
             call: dict[str, Any] = {name: bytes(value) for name, value in raw.items()}
             version, method = msgspec.json.decode(call["jsonrpc"]), msgspec.json.decode(call["method"])
@@ -199,6 +203,17 @@ def page_calls(data: bytes) -> list[dict[str, Any]]:
         if params[:1] in b"{n":
             calls.append(call | {"method": method, "params": b"{}" if params == b"null" else params})
     return calls
+
+
+class Twice(Exception):
+    """A key that stands twice in an object."""
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise Twice
+    return made
 
 
 def read(text: bytes) -> Any:
