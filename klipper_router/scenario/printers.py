@@ -80,7 +80,8 @@ def write_config(printer: PlannedPrinter, directory: Path, gcodes: Path, *, real
         lines += ["[virtual_sdcard]", f"path: {gcodes.resolve()}"]
     if "save_variables" in sections:
         saved = directory / f"{printer.name}.variables"
-        original = printer.config.parent / Path(parsed.get("save_variables", "filename", fallback="")).expanduser()
+        named = parsed.get("save_variables", "filename", fallback="")
+        original = printer.config.parent / os.path.expanduser(named)  # noqa: PTH111 - Path's own raises for ~nobody
         if original.is_file():
             shutil.copyfile(original, saved)
         lines += ["[save_variables]", f"filename: {saved}"]

@@ -7,7 +7,9 @@ read is the `settings` of the object `configfile`.
 from __future__ import annotations
 
 import configparser
+import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import ConfigError
@@ -134,6 +136,10 @@ class Section:
         note: bool = True,
     ) -> tuple[float, ...] | D:
         return self._read(option, default, lambda text: self._split(option, text, sep, count, float), note=note)
+
+    def getpath(self, option: str) -> Path:
+        """With a home for ``~`` and ``~user``; one that is not known stays as it is written, as in Klipper."""
+        return Path(os.path.expanduser(self.get(option)))  # noqa: PTH111 - Path's own raises then
 
     def getpoints(self, option: str) -> tuple[tuple[float, ...], ...]:
         """Lines of numbers, as in `points:`."""

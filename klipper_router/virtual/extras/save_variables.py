@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import configparser
-from pathlib import Path
 from typing import Any
 
 from ..config import Section
@@ -17,7 +16,7 @@ from ..printer import Status
 class SaveVariables:
     def __init__(self, section: Section) -> None:
         self.printer = section.printer
-        self._path = Path(section.get("filename")).expanduser()
+        self._path = section.getpath("filename")
         self.variables: dict[str, Any] = {}
         try:
             self._path.touch()  # an OSError here is "Internal error during connect", as in Klipper

@@ -30,7 +30,7 @@ ON_ERROR = """
 class VirtualSdCard:
     def __init__(self, section: Section) -> None:
         self.printer = section.printer
-        self._directory = Path(section.get("path")).expanduser()
+        self._directory = section.getpath("path")
         self._file: io.TextIOWrapper | None = None
         self._path: Path | None = None
         self._position = self._next_position = self._size = 0
