@@ -142,6 +142,14 @@ class Machine:
             self._process.kill()
             await trio.to_thread.run_sync(self._process.wait)
 
+    async def unplug(self) -> None:
+        """Its MCU, too, begins anew: a real one that shut down in the wrong moment listens to no FIRMWARE_RESTART."""
+        await self.kill()
+        if self._mcu is not None:
+            self._mcu.kill()
+            await trio.to_thread.run_sync(self._mcu.wait)
+            self._mcu = self._backend.start_mcu(self._folder, self.name)
+
     def signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)

@@ -20,6 +20,7 @@ FAULTS = {"restart": 3, "shutdown": 2, "stall": 2, "vanish": 3, "broken_config":
 WORK = {"say": 12, "flood": 4, "sleep": 2}
 # Known only to virtual printers, as G-code.
 VIRTUAL_FAULTS = {"drop": 2, "cut": 3, "refuse": 1}
+UNPLUGGED_AFTER = 3  # restarts that did not help
 LONG_STALL_SHARE = 0.02
 # The router gives a silent Klippy up after at most 20 s.
 LONG_STALL_S = 24.0
@@ -85,10 +86,14 @@ class Troubles:
     async def heal(self) -> None:
         """Until it is ready, whatever it takes."""
         machine = self._machine
+        restarts = 0
         while not await machine.until("ready", within_s=self._restart_s / 2):
             machine.configure()
             if await machine.until("shutdown", "error", within_s=0):
+                restarts += 1
                 async with machine.breaking():
+                    if restarts % UNPLUGGED_AFTER == 0:
+                        await machine.unplug()
                     await self._restarted("FIRMWARE_RESTART")
             elif not await machine.until("startup", "ready", within_s=self._restart_s / 4):
                 async with machine.breaking():
