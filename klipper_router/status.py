@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import signal
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -82,14 +82,21 @@ def watch(sock: str, interval_s: float) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         raise CallError("watch needs a terminal; `klipper-router status` prints the table once")
-    with Live(console=console, screen=True, auto_refresh=False) as live:
-        while True:
-            try:
-                shown: Group | Text = _tables(sock, console.width)
-            except RouterError as error:
-                shown = Text(str(error), style="red")
-            live.update(shown, refresh=True)
-            time.sleep(interval_s)
+    # Ctrl-C is taken between two looks only: raised anywhere, it may be lost in a callback that swallows exceptions.
+    interrupt = {signal.SIGINT}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, interrupt)
+    try:
+        with Live(console=console, screen=True, auto_refresh=False) as live:
+            while True:
+                try:
+                    shown: Group | Text = _tables(sock, console.width)
+                except RouterError as error:
+                    shown = Text(str(error), style="red")
+                live.update(shown, refresh=True)
+                if signal.sigtimedwait(interrupt, interval_s):
+                    raise KeyboardInterrupt
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _tables(sock: str, width: int) -> Group:

@@ -15,6 +15,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -396,6 +397,8 @@ def watched(config: Path) -> None:
             env={**os.environ, "TERM": "xterm", "COLUMNS": "140"},
         )
         os.close(inner)
+        killer = threading.Timer(3 * ANSWERED_WITHIN_S, process.kill)  # the reads below have no end of their own
+        killer.start()
         shown = b""
         while shown.count(b"ready") < 6:  # the table, again and again
             shown += os.read(terminal, 65536)
@@ -405,6 +408,7 @@ def watched(config: Path) -> None:
             while data := os.read(terminal, 65536):
                 shown += data
         assert process.wait(ANSWERED_WITHIN_S) == 130
+        killer.cancel()
         assert b"Traceback" not in shown
         assert shown.rindex(b"\x1b[?1049l") > shown.rindex(b"\x1b[?1049h")
     finally:
