@@ -7,6 +7,7 @@ examples instead, many of them.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
@@ -20,6 +21,9 @@ settings.register_profile(
 )
 settings.register_profile("explore", deadline=None, max_examples=3000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
+
+# Who is started in the background of a script has Ctrl-C ignored, and so have its children; the tests press it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
