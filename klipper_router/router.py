@@ -159,7 +159,7 @@ class Router:
         except CallError as error:
             request.fail(error)
         except Exception:
-            # One of the two fences: a bug in one method must not take the other printers' connections down.
+            # One of the fences: a bug in one method must not take the other printers' connections down.
             log.exception("%s: %s: internal error; parameters: %r", request.caller.name, request.method, params[:1000])
             request.fail(CallError("internal error of the router, see its log"))
 

@@ -257,18 +257,18 @@ def affordable(max_connections: int, *, printers: int, forwards: int) -> int:
     if resource.RLIM_INFINITY in (soft, hard) or soft >= wanted:
         return max_connections
     limit = min(wanted, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))
-    affordable = max(MIN_CONNECTIONS, (limit - kept) // FILES_OF_CLIENT)
-    if affordable >= max_connections:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    possible = max(MIN_CONNECTIONS, (limit - kept) // FILES_OF_CLIENT)
+    if possible >= max_connections:
         return max_connections
     log.warning(
         "[gateway] max_connections: %d, not %d, as the router may open %d files only; raise its LimitNOFILE to %d",
-        affordable,
+        possible,
         max_connections,
         limit,
         wanted,
     )
-    return affordable
+    return possible
 
 
 def _user_interfaces(section: GatewaySection) -> UserInterfaces:

@@ -37,6 +37,7 @@ MAX_SESSIONS = 50
 MAX_STRANGERS = 50
 MAX_STRANGERS_PER_ADDRESS = 8
 TICK_S = 1.0
+NO_MORE = "this printer is not served here any more"
 
 
 Webcam = dict[str, Any]
@@ -137,7 +138,7 @@ class PrinterApi:
         try:
             self._nursery.start_soon(task)
         except RuntimeError:  # it has just ended, and whoever asks is about to be told so
-            raise ApiError(503, "this printer is not served here any more") from None
+            raise ApiError(503, NO_MORE) from None
         return reply
 
     # -- clients -------------------------------------------------------------------------------------------------

@@ -183,7 +183,7 @@ def call(lookup: Lookup, method: str, params: Mapping[str, Any]) -> Reply:
     except ApiError as error:
         reply.fail(error)
     except Exception:
-        # One of the two fences: a bug in one method must not take the gateway, nor the router, down.
+        # One of the fences: a bug in one method must not take the gateway, nor the router, down.
         log.exception("%s: internal error; parameters: %.1000r", method, params)
         reply.fail(ApiError(500, "internal error of the router, see its log"))
     return reply

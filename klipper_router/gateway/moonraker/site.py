@@ -25,7 +25,7 @@ from klipper_router.gateway.http import (
     json_response,
 )
 from klipper_router.gateway.moonraker import methods, rpc
-from klipper_router.gateway.moonraker.api import MAX_SESSIONS, Call, PrinterApi
+from klipper_router.gateway.moonraker.api import MAX_SESSIONS, NO_MORE, Call, PrinterApi
 from klipper_router.gateway.moonraker.bridge import GOING_AWAY, bridge
 from klipper_router.gateway.moonraker.rpc import ApiError, Reply
 from klipper_router.gateway.moonraker.session import IDENTIFY_WITHIN_S, MAX_REQUESTS_UNDER_WAY, Session
@@ -39,7 +39,6 @@ JSONRPC = "/server/jsonrpc"
 # Close codes: RFC 6455 7.4.1 and its registry.
 NOT_IDENTIFIED = 1008
 TRY_LATER = 1013
-NO_MORE = "this printer is not served here any more"
 # Arguments that are for the transport, not for the method (application.py EXCLUDED_ARGS).
 _OF_THE_TRANSPORT = frozenset({"_", "token", "access_token", "connection_id"})
 
