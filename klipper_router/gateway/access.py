@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from klipper_router.gateway.http import HttpError, Peer
 from klipper_router.gateway.keys import Keys
+from klipper_router.gateway.remembered import remembered
 from klipper_router.gateway.values import Networks, Origins
 
 log = logging.getLogger("klipper_router.gateway.access")
@@ -190,15 +191,12 @@ class Access(Keys):
         return not theirs or (host_name(theirs) != host_name(host) and not self.allows_origin(origin))
 
 
+@remembered(MAX_REMEMBERED, up_to=MAX_REMEMBERED_CHARACTERS)
 def canonical_ip(text: str) -> str | None:
     """The one way to write an address, or None: no zone, no IPv4 address mapped into IPv6, no brackets but around it.
 
     Moonraker takes a zone for an invalid address, and a mapped one for nobody's.
     """
-    return _known_ip(text) if len(text) <= MAX_REMEMBERED_CHARACTERS else _canonical_ip(text)
-
-
-def _canonical_ip(text: str) -> str | None:
     text = text.strip()
     if text.startswith("[") and text.endswith("]"):
         text = text[1:-1]
@@ -208,9 +206,6 @@ def _canonical_ip(text: str) -> str | None:
         return None
     mapped = getattr(address, "ipv4_mapped", None)
     return str(mapped or address)
-
-
-_known_ip = functools.lru_cache(MAX_REMEMBERED)(_canonical_ip)
 
 
 def host_name(host: bytes) -> str:

@@ -13,11 +13,12 @@ check makes the answer to the rest ours and not the parser version's.
 
 from __future__ import annotations
 
-import functools
 import re
 from urllib.parse import unquote_to_bytes
 
 import httptools
+
+from klipper_router.gateway.remembered import remembered
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_FIELDS = 128
@@ -169,13 +170,10 @@ class _Target:
             self.special.setdefault(lower, []).append(value)
 
 
+# Clients repeat themselves: pages that poll, apps that ask each printer the same.
+@remembered(256, up_to=MAX_REMEMBERED_BYTES)
 def request(head: bytes) -> RequestHead:
     """Read a request's head, its empty line included; the same object for the same bytes. Raises BadHead."""
-    # Clients repeat themselves: pages that poll, apps that ask each printer the same.
-    return _known_request(head) if len(head) <= MAX_REMEMBERED_BYTES else _request(head)
-
-
-def _request(head: bytes) -> RequestHead:
     if not _REQUEST.fullmatch(head):
         raise BadHead(400, "the head of the request is malformed")
     target = _Target(_OF_REQUESTS)
@@ -210,9 +208,6 @@ def _request(head: bytes) -> RequestHead:
         raise BadHead(417, "only 'Expect: 100-continue' is understood")
     made.expect = bool(expect) and made.http11 and made.has_body
     return made
-
-
-_known_request = functools.lru_cache(256)(_request)
 
 
 def response(head: bytes) -> ResponseHead:
@@ -265,16 +260,9 @@ def _frame(made: RequestHead | ResponseHead, special: dict[bytes, list[bytes]]) 
         made.keep_alive = made.http11
 
 
+@remembered(64, up_to=MAX_REMEMBERED_OPTIONS_BYTES)
 def _options(value: bytes) -> frozenset[bytes]:
-    # The same few again and again; but anyone may make up one that is as long as a head.
-    return _known_options(value) if len(value) <= MAX_REMEMBERED_OPTIONS_BYTES else _split_options(value)
-
-
-def _split_options(value: bytes) -> frozenset[bytes]:
     return frozenset(name.strip().lower() for name in value.split(b","))
-
-
-_known_options = functools.lru_cache(64)(_split_options)
 
 
 def _host(special: dict[bytes, list[bytes]]) -> bytes:

@@ -16,10 +16,10 @@ On a printer's own origin what stands behind ``/printers/NAME/`` is at the root,
 from __future__ import annotations
 
 import enum
-import functools
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from klipper_router.gateway.remembered import remembered
 from klipper_router.gateway.values import MOONRAKER_PATHS
 
 UIS = (b"mainsail", b"fluidd")
@@ -53,13 +53,9 @@ class Route(NamedTuple):
     """``mainsail`` or ``fluidd`` where the path says so; None on an own origin: its configured one."""
 
 
+@remembered(1024, up_to=MAX_REMEMBERED_BYTES)
 def route(raw_path: bytes, printer: str | None) -> Route:
     """Whose a path is. ``printer``: by whose own origin it came, None: by the main one."""
-    find = _known_route if len(raw_path) <= MAX_REMEMBERED_BYTES else _route
-    return find(raw_path, printer)
-
-
-def _route(raw_path: bytes, printer: str | None) -> Route:
     if printer is not None:
         return Route(_below_printer(raw_path), printer, b"", raw_path)
     parts = raw_path.split(b"/", 4)  # "", "printers", NAME, first segment, rest
@@ -79,9 +75,6 @@ def _route(raw_path: bytes, printer: str | None) -> Route:
     rest = raw_path[len(below_ui) :] or b"/"
     kind = _below_printer(rest)
     return Route(kind, name, prefix if kind is Kind.CAMERAS else below_ui, rest, ui)
-
-
-_known_route = functools.lru_cache(1024)(_route)
 
 
 def _below_printer(path: bytes) -> Kind:
