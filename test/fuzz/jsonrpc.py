@@ -24,6 +24,7 @@ from klipper_router.gateway.moonraker.rpc import ApiError
 from klipper_router.gateway.page import rpc as page_rpc
 from klipper_router.gateway.page.rpc import Done, RpcCaller
 from klipper_router.router import Router
+from test.fuzz.keys import Twice, once
 
 WORDS = (
     b'{"jsonrpc":"2.0","method":"echo","params":{"a":1},"id":1}',
@@ -203,17 +204,6 @@ def page_calls(data: bytes) -> list[dict[str, Any]]:
         if params[:1] in b"{n":
             calls.append(call | {"method": method, "params": b"{}" if params == b"null" else params})
     return calls
-
-
-class Twice(Exception):
-    """A key that stands twice in an object."""
-
-
-def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        raise Twice
-    return made
 
 
 def read(text: bytes) -> Any:

@@ -18,6 +18,7 @@ from klipper_router.callers import status_parameters
 from klipper_router.messages import Objects
 from klipper_router.status_feed import StatusFeed
 from klipper_router.subscriptions import Subscription
+from test.fuzz.keys import Twice, once
 from test.unit.harmless import run_as_the_router_does
 from test.unit.klipper_model import VERSIONS
 
@@ -105,17 +106,6 @@ def read(params: bytes) -> Any:
         text, parse_constant=lambda _: None, parse_int=Number, parse_float=Number, object_pairs_hook=once
     )
     return whole(value)
-
-
-class Twice(Exception):
-    """A key that stands twice in an object: Klipper writes none, and readers may take either."""
-
-
-def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        raise Twice
-    return made
 
 
 def whole(value: Any) -> Any:

@@ -22,12 +22,6 @@ GATHERED = "/printers/main/server/webcams/list"
 
 
 @pytest.fixture
-async def toy() -> AsyncIterator[Toy]:
-    async with Toy().running() as made:
-        yield made
-
-
-@pytest.fixture
 async def rig(toy: Toy, tmp_path: Path) -> AsyncIterator[Rig]:
     async with running(tmp_path, CONFIG.format(port=toy.port)) as made:
         yield made

@@ -147,11 +147,9 @@ async def test_a_printer_that_restarts_is_served_at_once_so_that_its_handlers_ar
 async def test_a_loop_under_ever_new_names_is_found_as_well(nursery: trio.Nursery) -> None:
     bench = await started(nursery)
     main, _, mmu = bench
-    number = 0
-    for _ in range(6):
-        for _ in range(LOOP_CALLS_PER_S * 5):
-            number += 1
-            main.call_remote("router/event/trigger", event=f"x{number}")
+    for second in range(6):
+        for number in range(LOOP_CALLS_PER_S * 5):
+            main.call_remote("router/event/trigger", event=f"x{second}.{number}")
         await trio.sleep(1)
     assert main.console == ["!! router: every call from main looks like a loop, not served for 10 s"]
     mmu.call_remote("router/gcode/script", target="mmu", script="OTHER")
@@ -162,12 +160,11 @@ async def test_a_loop_under_ever_new_names_is_found_as_well(nursery: trio.Nurser
 async def test_long_names_are_counted_and_not_kept(nursery: trio.Nursery) -> None:
     bench = await started(nursery)
     main, _, _ = bench
-    number = 0
-    for _ in range(6):
-        for _ in range(LOOP_CALLS_PER_S * 5):
-            number += 1
-            main.call_remote("router/event/trigger", event=f"{number}{'x' * 1000}")
-            main.call_remote("router/objects/list", target=f"{number}{'x' * 1000}")
+    for second in range(6):
+        for number in range(LOOP_CALLS_PER_S * 5):
+            name = f"{second}.{number}{'x' * 1000}"
+            main.call_remote("router/event/trigger", event=name)
+            main.call_remote("router/objects/list", target=name)
         await trio.sleep(1)
     guard = bench.router.gate.guard
     assert guard.suspended() == [("main", "", "")]
